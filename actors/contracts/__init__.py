@@ -1,0 +1,1 @@
+"""What travels between processes: envelopes, events, subjects, and the pure rules over them."""

@@ -1,0 +1,41 @@
+"""The errors that stages raise on purpose, and an error as the log keeps it."""
+
+from __future__ import annotations
+
+import traceback
+
+from pydantic import BaseModel, ConfigDict
+
+MAX_MESSAGE = 4_000
+MAX_TRACE = 8_000
+
+
+class HeadraceError(Exception):
+    """The base of every error of ours. The class says what happens next; the message says what to do."""
+
+
+class TerminalError(HeadraceError):
+    """Raise it in a stage when trying again cannot help: the job's outcome is `failed` at once."""
+
+
+class RetryableError(HeadraceError):
+    """Raise it in a stage to be tried again, after `delay` seconds if given, within the stage's budget."""
+
+    def __init__(self, message: str, *, delay: float | None = None) -> None:
+        super().__init__(message)
+        self.delay = delay
+
+
+class Failure(BaseModel):
+    """An error as a value: its type's name, its message, and where it was raised (cut to a few kilobytes)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    type: str
+    message: str
+    trace: str = ""
+
+    @classmethod
+    def of(cls, error: BaseException) -> Failure:
+        trace = "".join(traceback.format_exception(error))
+        return cls(type=type(error).__name__, message=str(error)[:MAX_MESSAGE], trace=trace[-MAX_TRACE:])

@@ -1,0 +1,294 @@
+"""Every kind of message there is in the log."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cached_property
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+
+from actors.contracts.envelope import Envelope, Fact, Instant
+from actors.contracts.errors import Failure, HeadraceError
+from actors.contracts.generation import FinishReason, Usage
+from actors.contracts.messages import Packed
+from actors.contracts.subjects import Kind
+
+
+class Origin(BaseModel):
+    """What was asked for, repeated in every hand-off and outcome so that the fold of any tail is valid.
+
+    `fingerprint` is the digest of the canonical request; `deadline` is when the job must have its outcome.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pipeline: str
+    version: str
+    fingerprint: str
+    created: Instant
+    deadline: Instant
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+
+class HandOff(Fact):
+    """This job's next message is for the stage of this topic.
+
+    `of` is set when the same step is given out again: the number of the step's first hand-off, where its fold begins.
+    `text` is the digest of the text that the step before this one said.
+    """
+
+    TOPIC: ClassVar[str] = ""
+    kind: Literal["handoff"] = "handoff"
+    stage: str
+    of: int | None = None
+    origin: Origin
+    message: Packed
+    usage: Usage = Usage()
+    text: str | None = None
+
+    @property
+    def first_n(self) -> int:
+        """The event number at which this hand-off's step began."""
+        return self.of or self.n
+
+
+class StepStarted(Fact):
+    """A worker took the hand-off. After this claim only it writes, except `cancel.requested` and an outcome.
+
+    `ack` is the subject on which its delivery is acknowledged; `from` counts the tokens it goes on from. With `reset`,
+    what the step said before is void.
+    """
+
+    TOPIC: ClassVar[str] = "step"
+    kind: Literal["step.started"] = "step.started"
+    stage: str
+    attempt: int
+    claim: str
+    worker: str
+    ack: str
+    from_: int = Field(default=0, alias="from")
+    reset: bool = False
+    model: str | None = None
+
+
+class StepFailed(Fact):
+    """An attempt failed and will be tried again, not before `retry_at`."""
+
+    TOPIC: ClassVar[str] = "step"
+    kind: Literal["step.failed"] = "step.failed"
+    claim: str
+    error: Failure
+    retry_at: Instant
+
+
+class StepReleased(Fact):
+    """A worker handed the step back unfinished; this costs no budget."""
+
+    TOPIC: ClassVar[str] = "step"
+    kind: Literal["step.released"] = "step.released"
+    claim: str
+    reason: str
+
+
+class StepPart(Fact):
+    """A piece of a step's work that is never done again: what `job.once(key, …)` returned, and what it used."""
+
+    TOPIC: ClassVar[str] = "step"
+    kind: Literal["step.part"] = "step.part"
+    key: str
+    value: JsonValue
+    type: str | None = None
+    usage: Usage = Usage()
+
+
+class CancelRequested(Fact):
+    """Somebody wants a running job to stop; only an outcome may follow."""
+
+    TOPIC: ClassVar[str] = "step"
+    kind: Literal["cancel.requested"] = "cancel.requested"
+    reason: str | None = None
+
+
+class Outcome(Fact):
+    """How a job ended. There is exactly one, and only `review.*` may follow it."""
+
+    TOPIC: ClassVar[str] = "done"
+    origin: Origin
+    usage: Usage = Usage()
+    text: str | None = None
+
+
+class Completed(Outcome):
+    """The job has its answer."""
+
+    kind: Literal["completed"] = "completed"
+    answer: Packed
+
+
+class Failed(Outcome):
+    """The job cannot succeed: a stage said so, or its output cannot be stored."""
+
+    kind: Literal["failed"] = "failed"
+    stage: str
+    error: Failure
+
+
+class Cancelled(Outcome):
+    """Somebody asked for it."""
+
+    kind: Literal["cancelled"] = "cancelled"
+    reason: str | None = None
+
+
+class Expired(Outcome):
+    """The deadline passed after work on it had begun."""
+
+    kind: Literal["expired"] = "expired"
+
+
+class Aborted(Outcome):
+    """The deadline passed before anybody began."""
+
+    kind: Literal["aborted"] = "aborted"
+
+
+class DeadLettered(Outcome):
+    """A budget is used up; a person decides. Complete in itself: input, error chain, attempts, partial output."""
+
+    TOPIC: ClassVar[str] = "dead"
+    kind: Literal["dead_lettered"] = "dead_lettered"
+    stage: str
+    reason: str
+    input: Packed
+    errors: tuple[Failure, ...] = ()
+    attempts: int
+    crashes: int
+    deliveries: int
+    partial: str = ""
+    cut: bool = False
+
+
+class ReviewRedriven(Fact):
+    """A person gave a dead letter another life, as the job `to`."""
+
+    TOPIC: ClassVar[str] = "review"
+    kind: Literal["review.redriven"] = "review.redriven"
+    to: str
+
+
+class ReviewDiscarded(Fact):
+    """A person looked at a dead letter and let it be."""
+
+    TOPIC: ClassVar[str] = "review"
+    kind: Literal["review.discarded"] = "review.discarded"
+    reason: str
+
+
+class Text(Envelope):
+    """What is said on the way: it expires, is not audited, and may be forgotten once the job is done."""
+
+    stage: str
+
+
+class Delta(Text):
+    """Generated text with its token ids. `from` is the place of the first of them in the step's generation.
+
+    The last delta carries `finish_reason`, so that a resume that finds it calls no engine.
+    """
+
+    kind: Literal["delta"] = "delta"
+    text: str
+    tokens: tuple[int, ...]
+    from_: int = Field(alias="from")
+    finish_reason: FinishReason | None = None
+
+
+class Progress(Text):
+    """What a stage is doing, for a reader."""
+
+    kind: Literal["progress"] = "progress"
+    message: str
+    done: int | None = None
+    total: int | None = None
+
+
+class Unknown(Envelope):
+    """A kind that a newer version writes: it has its number and its place, and is passed over."""
+
+
+Event = (
+    HandOff
+    | StepStarted
+    | StepFailed
+    | StepReleased
+    | StepPart
+    | CancelRequested
+    | Completed
+    | Failed
+    | Cancelled
+    | Expired
+    | Aborted
+    | DeadLettered
+    | ReviewRedriven
+    | ReviewDiscarded
+    | Delta
+    | Progress
+)
+
+_EVENTS: TypeAdapter[Any] = TypeAdapter(Annotated[Event, Field(discriminator="kind")])
+
+
+class NotAnEvent(HeadraceError):
+    """Bytes in the log that are no event of any version; they are kept, and a person should look."""
+
+
+def parse(data: bytes) -> Envelope:
+    """The event in stored bytes; `Unknown` for a kind of a newer version. Raises NotAnEvent."""
+    try:
+        event: Envelope = _EVENTS.validate_json(data)
+        return event
+    except ValidationError as error:
+        if any(e["type"] == "union_tag_invalid" for e in error.errors(include_url=False)):
+            try:
+                return Unknown.model_validate_json(data)
+            except ValidationError:
+                pass
+        raise NotAnEvent(f"these {len(data)} bytes are no event: {error}") from error
+
+
+def place(event: Envelope) -> tuple[Kind, str]:
+    """The kind and the topic of the subject that an event is stored on."""
+    match event:
+        case HandOff(stage=stage):
+            return "job", stage
+        case Text(stage=stage):
+            return "text", stage
+        case Fact():
+            topic: str = type(event).TOPIC  # type: ignore[attr-defined]  # every fact but a hand-off names its topic
+            return "job", topic
+    raise NotAnEvent(f"an event of kind {event.kind!r} has no subject")
+
+
+class Record:
+    """An event as the log holds it: its stream sequence, its subject, when it was stored, and its bytes."""
+
+    __slots__ = ("__dict__", "data", "seq", "stored_at", "subject")
+
+    def __init__(self, seq: int, subject: str, data: bytes, stored_at: datetime | None = None) -> None:
+        self.seq = seq
+        self.subject = subject
+        self.data = data
+        self.stored_at = stored_at
+
+    @cached_property
+    def event(self) -> Envelope:
+        """Raises NotAnEvent."""
+        return parse(self.data)
+
+    @property
+    def is_text(self) -> bool:
+        return self.subject.startswith("text.")
+
+    def __repr__(self) -> str:
+        return f"Record({self.seq}, {self.subject!r}, {self.data[:80]!r})"

@@ -1,0 +1,108 @@
+"""The subjects of the log, `<kind>.<topic>.<lane>.<tenant>.<job>`, and what may stand in them."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import secrets
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+Kind = Literal["job", "text"]
+Lane = Literal["interactive", "standard", "batch"]
+
+LANES: tuple[Lane, ...] = get_args(Lane)
+"""In the order in which a freed slot asks them."""
+
+RESERVED = frozenset({"step", "done", "dead", "ask", "review"})
+"""Topics that are no stage's."""
+
+LOCAL = "local"
+"""The one tenant there is when nobody needs a key."""
+
+LIVE = "live."
+"""The prefix under which every message is published again as soon as it is stored."""
+
+_TOPIC = re.compile(r"[a-z][a-z0-9_]{0,62}")
+_TENANT = re.compile(r"[a-z2-7]{1,26}|[0-9a-f]{1,32}")
+_JOB = re.compile(r"[a-z2-7]{26}")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Which job: the three tokens that all its subjects end in. A job keeps its lane for life."""
+
+    lane: Lane
+    tenant: str
+    job: str
+
+    @property
+    def filter(self) -> str:
+        """Every subject of the job. The one spelling: a second one is not compared on a replicated stream."""
+        return job_filter(self.tenant, self.job)
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A subject, taken apart."""
+
+    kind: Kind
+    topic: str
+    lane: Lane
+    tenant: str
+    job: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}.{self.topic}.{self.lane}.{self.tenant}.{self.job}"
+
+    @property
+    def address(self) -> Address:
+        return Address(self.lane, self.tenant, self.job)
+
+    @classmethod
+    def parse(cls, text: str) -> Subject:
+        """Take `text` apart. Raises ValueError when it is no subject of the log."""
+        parts = text.split(".")
+        if len(parts) != 5 or parts[0] not in get_args(Kind) or parts[2] not in LANES:
+            raise ValueError(f"{text!r} is not <kind>.<topic>.<lane>.<tenant>.<job>")
+        return cls(*parts)  # type: ignore[arg-type]  # the two literals were just checked
+
+
+def job_filter(tenant: str, job: str) -> str:
+    """Every subject of one job, whatever its kind, topic and lane."""
+    return f"*.*.*.{tenant}.{job}"
+
+
+def handoffs(stage: str, lane: Lane) -> str:
+    """The hand-offs that one durable consumer of a stage sees."""
+    return f"job.{stage}.{lane}.>"
+
+
+def consumer_name(stage: str, lane: Lane) -> str:
+    return f"{stage}-{lane}"
+
+
+def is_topic(name: str) -> bool:
+    """Whether a stage may have this name."""
+    return bool(_TOPIC.fullmatch(name)) and name not in RESERVED
+
+
+def is_tenant(name: str) -> bool:
+    return bool(_TENANT.fullmatch(name))
+
+
+def is_job(name: str) -> bool:
+    """Whether this can be the id of a job at all: 26 characters of base32, in small letters."""
+    return bool(_JOB.fullmatch(name))
+
+
+def job_id(tenant: str, key: str) -> str:
+    """The id of the job that this tenant's Idempotency-Key makes, now and for as long as it is kept."""
+    hashed = hashlib.sha256(f"{tenant}\0{key}".encode("utf-8", "surrogatepass")).digest()
+    return base64.b32encode(hashed)[:26].decode().lower()
+
+
+def new_key() -> str:
+    """An Idempotency-Key for a client that sent none: 130 random bits."""
+    return base64.b32encode(secrets.token_bytes(17))[:26].decode().lower()

@@ -1,0 +1,122 @@
+"""What every engine promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Protocol, Self, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from actors.contracts.errors import HeadraceError, RetryableError
+from actors.contracts.generation import Piece, Prompt, Sampling
+
+M = TypeVar("M", bound=BaseModel)
+
+
+class EngineError(HeadraceError):
+    """The engine cannot work: it did not start, it died, or it hangs. The message says why and what to do."""
+
+
+class Decoder(Protocol):
+    """Turns token ids into text, piece by piece.
+
+    A pure function of the ids seen so far: fed the stored ids again after a crash, it goes on as if there had been
+    none, also in the middle of a UTF-8 sequence. Text of an unfinished sequence is held back until it is whole.
+    """
+
+    def feed(self, tokens: Sequence[int]) -> str:
+        """The text that these next tokens complete."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """Signs of life: `steps` grows whenever the engine made a token for anyone; `running` requests are unfinished."""
+
+    steps: int
+    running: int
+
+
+class Engine(ABC):
+    """A language model that generates.
+
+    Used as an async context manager, opened once per replica: entering loads the model and returns when it can
+    generate, or raises EngineError. Stages call `structured`, and `job.speak(engine, …)`; the worker calls the rest.
+    """
+
+    model: str | None
+    """Which model: a folder or a hub name; None takes what the installation is set to."""
+
+    @abstractmethod
+    def with_model(self, model: str) -> Self:
+        """The same engine, not yet opened, for this model."""
+
+    @abstractmethod
+    async def __aenter__(self) -> Self: ...
+
+    @abstractmethod
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    @property
+    @abstractmethod
+    def revision(self) -> str:
+        """Changes whenever the same token ids could mean something else; what was stored before cannot be gone on from."""
+
+    @property
+    @abstractmethod
+    def context(self) -> int:
+        """The most tokens that prompt and output may have together."""
+
+    @abstractmethod
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids of a prompt; a conversation goes through the model's own template."""
+
+    @abstractmethod
+    def decoder(self) -> Decoder:
+        """A fresh decoder for one generation."""
+
+    @abstractmethod
+    def generate(
+        self, request: str, prompt: Sequence[int], sampling: Sampling, *, said: Sequence[int] = ()
+    ) -> AsyncIterator[Piece]:
+        """Generate after `prompt` and the already stored output tokens `said`; give pieces as they are made.
+
+        `sampling` counts the whole generation, so at most `max_tokens - len(said)` tokens come. The last piece carries
+        `finish_reason`. Stop strings are not the engine's business: `sampling.stop` is ignored here. Closing the
+        iterator aborts the request. Raises EngineError when the engine dies.
+        """
+
+    @abstractmethod
+    async def abort(self, request: str) -> None:
+        """Stop a request; the engine works at most one more step for it. Unknown requests are fine."""
+
+    @abstractmethod
+    def pulse(self) -> Pulse:
+        """Signs of life, without asking the engine anything that could block."""
+
+    @abstractmethod
+    async def check(self) -> None:
+        """Raises EngineError when the engine is dead."""
+
+    async def structured(
+        self, prompt: Prompt, returns: type[M], *, max_tokens: int = 128, temperature: float = 0.0
+    ) -> M:
+        """Generate in silence a JSON object of the type `returns`; the grammar is enforced while decoding.
+
+        Raises RetryableError when `max_tokens` ran out before the object was whole.
+        """
+        sampling = Sampling(max_tokens=max_tokens, temperature=temperature, schema=returns.model_json_schema())
+        decoder, text = self.decoder(), ""
+        async for piece in self.generate("", self.encode(prompt), sampling):
+            text += decoder.feed(piece.tokens)
+        try:
+            return returns.model_validate_json(text)
+        except ValidationError as error:
+            raise RetryableError(
+                f"the model's {returns.__name__} is not whole after {max_tokens} tokens; raise max_tokens: {error}"
+            ) from error
