@@ -1,0 +1,25 @@
+"""Headrace: an event-driven runtime for AI jobs, on Ray and NATS JetStream.
+
+What a user declares comes from here; importing it loads neither Ray nor NATS nor vLLM.
+"""
+
+from actors.contracts.errors import RetryableError, TerminalError
+from actors.contracts.generation import Turn, chat
+from actors.contracts.messages import Message
+from actors.contracts.retry import Retry
+from actors.pipeline import Job, Pipeline, PipelineError, Stage, StageError, stage
+
+__all__ = [
+    "Job",
+    "Message",
+    "Pipeline",
+    "PipelineError",
+    "Retry",
+    "RetryableError",
+    "Stage",
+    "StageError",
+    "TerminalError",
+    "Turn",
+    "chat",
+    "stage",
+]

@@ -1,0 +1,200 @@
+"""Pulling hand-offs: no more than fit, the urgent lanes first."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import nats.errors
+from nats.aio.msg import Msg
+
+from actors.contracts.events import Record
+from actors.contracts.subjects import LANES, Lane, consumer_name
+from actors.journal.connection import Link, Unanswered
+from actors.journal.topology import JOBS, NS
+
+log = logging.getLogger(__name__)
+
+STANDING_S = 30.0
+"""How long a standing pull waits at the server, in seconds; then it is made again."""
+
+HEARTBEAT_S = 5.0
+"""How often the server says that a standing pull still stands; two missed, and it is made again."""
+
+BATCH_TURN = 20
+"""Every so many-th sweep asks the batch lane first, so that it is never starved."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A hand-off as it was delivered: `count` is how often, as far as the server remembers. A hint, never a proof.
+
+    `ack` is the subject that its lease hangs on; anybody who knows it can extend or end that lease.
+    """
+
+    record: Record
+    count: int
+    ack: str
+
+    @classmethod
+    def of(cls, message: Msg) -> Delivery:
+        """Take apart `$JS.ACK[.<domain>.<account>].<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>`."""
+        tokens = message.reply.split(".")
+        at = 2 if len(tokens) == 9 else 4
+        return cls(Record(int(tokens[at + 3]), message.subject, message.data), int(tokens[at + 2]), message.reply)
+
+
+class Acks:
+    """What is said about a delivery. Each of these may be lost; a lost one is a redelivery, and the log answers that."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def done(self, ack: str) -> None:
+        """The log proves that this hand-off is closed."""
+        await self._say(ack, b"+ACK")
+
+    async def again(self, ack: str, delay: float = 0.0) -> None:
+        """Deliver it again, to anybody, after `delay` seconds."""
+        await self._say(ack, b'-NAK {"delay": %d}' % int(delay * NS) if delay > 0 else b"-NAK")
+
+    async def working(self, ack: str) -> None:
+        """Extend the lease."""
+        await self._say(ack, b"+WPI")
+
+    async def _say(self, ack: str, what: bytes) -> None:
+        with contextlib.suppress(Unanswered):
+            await self._link.send(ack, what)
+
+
+class Puller:
+    """Gives one stage's hand-offs to a worker, never more than `room()` says fit right now.
+
+    A sweep asks the lanes in order without waiting. Only when all are empty does a standing pull per lane wait, for one
+    hand-off each; a surplus arrival (two lanes at once, one slot) goes straight back.
+    """
+
+    def __init__(self, link: Link, stage: str, room: Callable[[], int], lanes: Sequence[Lane] = LANES) -> None:
+        self._link = link
+        self._stage = stage
+        self._room = room
+        self._lanes = tuple(lanes)
+        self._acks = Acks(link)
+        self._arrived: deque[Delivery] = deque()
+        self._standing: dict[str, _Standing] = {}
+        self._sweeps = 0
+        self._woken = asyncio.Event()
+        self._closing = False
+
+    async def open(self) -> None:
+        """Begin to listen for arrivals; made once, before the first `next`."""
+        self._inbox = self._link.client.new_inbox()
+        self._subscription = await self._link.subscribe(f"{self._inbox}.*", self._on_message)
+        self._link.reconnected.append(self._on_reconnect)
+
+    async def next(self) -> list[Delivery]:
+        """Wait for deliveries; at least one, and no more than there is room for. None once `close` was called.
+
+        Ask only while there is room. Survives restarts of the server.
+        """
+        while not self._closing:
+            try:
+                if not self._arrived:
+                    await self._sweep()
+                if not self._arrived:
+                    await self._stand()
+                    await self._wait()
+                if self._arrived:
+                    return self._take()
+            except Unanswered as error:
+                log.info("cannot pull", extra={"action": "pull_retry", "stage": self._stage, "reason": str(error)})
+                self._standing.clear()
+                await self._link.wait_until_up()
+                await asyncio.sleep(0.05)
+        return []
+
+    async def close(self) -> None:
+        """Take nothing new, and give back what has arrived and nobody took."""
+        self._closing = True
+        self._woken.set()
+        self._link.reconnected.remove(self._on_reconnect)
+        with contextlib.suppress(nats.errors.Error):
+            await self._subscription.unsubscribe()
+        while self._arrived:
+            await self._acks.again(self._arrived.popleft().ack)
+
+    def _take(self) -> list[Delivery]:
+        return [self._arrived.popleft() for _ in range(min(self._room(), len(self._arrived)))]
+
+    async def _sweep(self) -> None:
+        self._sweeps += 1
+        order = self._lanes if self._sweeps % BATCH_TURN else self._lanes[::-1]
+        for lane in order:
+            if (room := self._room() - len(self._arrived)) > 0:
+                ask = json.dumps({"batch": room, "no_wait": True}).encode()
+                messages, _ = await self._link.request_many(self._next_subject(lane), ask, full=room)
+                self._arrived.extend(Delivery.of(m) for m in messages)
+
+    async def _stand(self) -> None:
+        now = asyncio.get_running_loop().time()
+        for lane in self._lanes:
+            if lane not in self._standing:
+                ask = {"batch": 1, "expires": int(STANDING_S * NS), "idle_heartbeat": int(HEARTBEAT_S * NS)}
+                self._standing[lane] = _Standing(now)
+                await self._link.send(self._next_subject(lane), json.dumps(ask).encode(), reply=f"{self._inbox}.{lane}")
+
+    async def _wait(self) -> None:
+        """Until something has arrived, or a standing pull has ended or was lost."""
+        self._woken.clear()
+        while not (self._arrived or self._woken.is_set()) and len(self._standing) == len(self._lanes):
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_S):
+                    await self._woken.wait()
+            self._forget_lost()
+
+    def _forget_lost(self) -> None:
+        # A broker that was killed loses standing pulls, and says nothing about it.
+        now = asyncio.get_running_loop().time()
+        for lane in [lane for lane, pull in self._standing.items() if now - pull.seen > 2 * HEARTBEAT_S]:
+            log.warning("a standing pull was lost", extra={"action": "pull_lost", "stage": self._stage, "lane": lane})
+            del self._standing[lane]
+
+    def _next_subject(self, lane: Lane) -> str:
+        return f"$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{consumer_name(self._stage, lane)}"
+
+    async def _on_message(self, message: Msg) -> None:
+        lane = message.subject.rpartition(".")[2]
+        status = (message.headers or {}).get("Status")
+        if status == "100":
+            if lane in self._standing:
+                self._standing[lane].seen = asyncio.get_running_loop().time()
+            return
+        self._standing.pop(lane, None)
+        if status is None:
+            await self._arrive(Delivery.of(message))
+        elif status not in ("404", "408"):
+            log.info("a standing pull ended", extra={"action": "pull_ended", "stage": self._stage, "reason": status})
+            await asyncio.sleep(0.05)
+        self._woken.set()
+
+    async def _arrive(self, delivery: Delivery) -> None:
+        if self._closing or self._room() <= len(self._arrived):
+            await self._acks.again(delivery.ack)
+        else:
+            self._arrived.append(delivery)
+
+    def _on_reconnect(self) -> None:
+        self._standing.clear()  # the server forgot them
+        self._woken.set()
+
+
+@dataclass(slots=True)
+class _Standing:
+    """A pull that waits at the server, and when the server last said so."""
+
+    seen: float

@@ -1,0 +1,78 @@
+"""Reading a job's messages back."""
+
+from __future__ import annotations
+
+import base64
+import json
+from datetime import datetime
+
+from nats.aio.msg import Msg
+
+from actors.contracts.events import Record
+from actors.contracts.subjects import job_filter
+from actors.journal.connection import ApiError, Link, Unanswered
+from actors.journal.topology import JOBS
+
+PAGE = 256
+NO_MESSAGE = 10037
+
+
+class Reader:
+    """Reads the log by direct get: a job of a hundred messages in milliseconds, without a consumer.
+
+    A direct get may come from a replica that lags: it may show less than there is, never something wrong. What must
+    not be missed is asked of the leader (`last`, and `job(…, at_least=…)`). Raises Unanswered when there is no answer.
+    """
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def job(self, tenant: str, job: str, *, after: int = 0, at_least: int = 0) -> list[Record]:
+        """The job's messages with sequences over `after`, in order; including the one at `at_least`, if it is there."""
+        subjects, records = job_filter(tenant, job), []
+        position, more = after, True
+        while more:
+            page, more = await self._page(subjects, position + 1)
+            records += page
+            position = page[-1].seq if page else position
+        while position < at_least and (record := await self._from_leader({"seq": position + 1, "next_by_subj": subjects})):
+            records.append(record)
+            position = record.seq
+        return records
+
+    async def last(self, tenant: str, job: str) -> Record | None:
+        """The job's last message, as the leader knows it."""
+        return await self._from_leader({"last_by_subj": job_filter(tenant, job)})
+
+    async def first_after(self, subjects: str, seq: int) -> Record | None:
+        """The first message on these subjects with a sequence over `seq`."""
+        page, _ = await self._page(subjects, seq + 1, most=1)
+        return page[0] if page else None
+
+    async def _page(self, subjects: str, start: int, *, most: int = PAGE) -> tuple[list[Record], bool]:
+        ask = json.dumps({"seq": start, "batch": most, "next_by_subj": subjects}).encode()
+        messages, end = await self._link.request_many(f"$JS.API.DIRECT.GET.{JOBS}", ask)
+        headers = (end.headers if end else None) or {}
+        match headers.get("Status"):
+            case "204":
+                return [record_of(m) for m in messages], int(headers.get("Nats-Num-Pending", "0")) > 0
+            case "404":
+                return [], False
+        raise Unanswered(f"the log cannot be read: {headers.get('Status')} {headers.get('Description', '')}")
+
+    async def _from_leader(self, which: dict[str, object]) -> Record | None:
+        try:
+            found = (await self._link.api(f"STREAM.MSG.GET.{JOBS}", which))["message"]
+        except ApiError as error:
+            if error.code == NO_MESSAGE:
+                return None
+            raise Unanswered(f"the log cannot be read: {error}") from error
+        data = base64.b64decode(found.get("data", ""))
+        return Record(int(found["seq"]), found["subject"], data, datetime.fromisoformat(found["time"]))
+
+
+def record_of(message: Msg) -> Record:
+    """The record in a direct get's answer or in a republished copy."""
+    headers = message.headers or {}
+    stored_at = datetime.fromisoformat(headers["Nats-Time-Stamp"])
+    return Record(int(headers["Nats-Sequence"]), headers["Nats-Subject"], message.data, stored_at)

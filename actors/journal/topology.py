@@ -1,0 +1,107 @@
+"""The streams and consumers there are, and their making."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from actors.contracts.subjects import LANES, LIVE, Lane, consumer_name, handoffs
+from actors.journal.connection import ApiError, Link, Unanswered
+
+log = logging.getLogger(__name__)
+
+JOBS = "JOBS"
+"""The one stream that every job lives in. One place turns a job into a stream name, and this is it."""
+
+NS = 1_000_000_000
+WEEK_S = 7 * 86_400
+MAX_CONSUMERS = 4_096
+ACK_WAIT_S = 30.0
+"""The lease: how long a hand-off is a worker's without a sign of progress, in seconds."""
+
+NAME_IN_USE = 10058
+
+
+def jobs_stream(*, replicas: int, max_bytes: int) -> dict[str, Any]:
+    """The configuration of `JOBS`.
+
+    No `subject_delete_marker_ttl`, no `max_msgs_per_subject` and no rollup: each would remove facts behind our back.
+    `max_consumers` is explicit because the server's own default is 1,000. Source: nats-server 2.15, ADR-8 and ADR-43.
+    """
+    return {
+        "name": JOBS,
+        "subjects": ["job.*.*.*.*", "text.*.*.*.*"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "discard": "new",
+        "max_age": WEEK_S * NS,
+        "max_bytes": max_bytes,
+        "max_consumers": MAX_CONSUMERS,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "duplicate_window": 120 * NS,
+        "republish": {"src": ">", "dest": LIVE + ">"},
+    }
+
+
+def stage_consumer(stage: str, lane: Lane, *, ack_wait: float) -> dict[str, Any]:
+    """The durable consumer over one stage's hand-offs in one lane.
+
+    `max_deliver` and `max_ack_pending` are unlimited: JetStream's own limits lose work silently, ours end in a dead letter.
+    """
+    name = consumer_name(stage, lane)
+    return {
+        "name": name,
+        "durable_name": name,
+        "ack_policy": "explicit",
+        "filter_subject": handoffs(stage, lane),
+        "ack_wait": int(ack_wait * NS),
+        "max_deliver": -1,
+        "max_ack_pending": -1,
+        "max_waiting": 8_192,
+    }
+
+
+async def ensure(
+    link: Link, stages: Iterable[str], *, replicas: int = 1, max_bytes: int = 1 << 30, ack_wait: float = ACK_WAIT_S
+) -> None:
+    """Make what is missing and update what differs; safe to do again, and by several processes at once."""
+    await _ensure_stream(link, jobs_stream(replicas=replicas, max_bytes=max_bytes))
+    for stage in stages:
+        for lane in LANES:
+            await _ensure_consumer(link, stage_consumer(stage, lane, ack_wait=ack_wait))
+
+
+async def _ensure_stream(link: Link, config: dict[str, Any]) -> None:
+    name = config["name"]
+    while True:
+        try:
+            try:
+                await link.api(f"STREAM.CREATE.{name}", config, timeout=10)
+            except ApiError as error:
+                if error.code != NAME_IN_USE:
+                    raise
+                await link.api(f"STREAM.UPDATE.{name}", config, timeout=10)
+            return
+        except Unanswered as error:
+            # A cluster that has just started has no meta leader yet: it answers nothing, or 10008.
+            log.info("waiting for JetStream", extra={"action": "stream_wait", "stream": name, "reason": str(error)})
+            await asyncio.sleep(0.1)
+        except ApiError as error:
+            if error.code not in (10008, 10009):
+                raise
+            await asyncio.sleep(0.1)
+
+
+async def _ensure_consumer(link: Link, config: dict[str, Any]) -> None:
+    call = f"CONSUMER.CREATE.{JOBS}.{config['name']}.{config['filter_subject']}"
+    body = {"stream_name": JOBS, "config": config, "action": ""}
+    while True:
+        try:
+            await link.api(call, body, timeout=10)
+            return
+        except Unanswered:
+            await asyncio.sleep(0.1)

@@ -1,0 +1,84 @@
+"""The job as a stage sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from types import MappingProxyType
+from typing import Protocol, TypeVar
+
+from pydantic import BaseModel, JsonValue
+
+from actors.contracts.generation import Prompt, Sampling
+from actors.contracts.subjects import LOCAL, Lane
+
+Value = TypeVar("Value", bound=BaseModel | JsonValue)
+
+
+class Speaks(Protocol):
+    """What `job.speak` can generate with: an engine, as the worker hands it to the stage."""
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        """The token ids of a prompt."""
+        ...
+
+
+class StepLog(Protocol):
+    """Where a running step keeps what it did. Every method's effect is durable when it returns."""
+
+    async def once(self, key: str, work: Callable[[], Awaitable[Value]]) -> Value: ...
+
+    async def speak(self, engine: Speaks, prompt: Prompt, sampling: Sampling) -> str: ...
+
+    async def report(self, message: str, done: int | None, total: int | None) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One request's way through a pipeline, as one attempt of one step sees it.
+
+    `attempt` counts from 1. `deadline` is when the job must have its outcome; the worker stops the step then.
+    """
+
+    id: str
+    pipeline: str
+    attempt: int
+    deadline: datetime
+    log: StepLog
+    tenant: str = LOCAL
+    lane: Lane = "standard"
+    metadata: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    async def once(self, key: str, work: Callable[[], Awaitable[Value]]) -> Value:
+        """Do `work` once in the life of this step, and give what it returned on every later attempt.
+
+        `key` names it within the step. What it returns must be JSON, or a message of the pipeline. A crash while it
+        works, or before its result is stored, does it again; after that never.
+        """
+        return await self.log.once(key, work)
+
+    async def speak(
+        self,
+        engine: Speaks,
+        prompt: Prompt,
+        *,
+        max_tokens: int = 256,
+        min_tokens: int = 0,
+        temperature: float = 0.0,
+        top_p: float = 1.0,
+        seed: int | None = None,
+        stop: tuple[str, ...] = (),
+    ) -> str:
+        """Generate aloud: readers see the text as it is made, and a crash goes on where the stored text ends.
+
+        At most once per step. Returns the whole text. Limits count tokens of the whole generation.
+        """
+        sampling = Sampling(
+            max_tokens=max_tokens, min_tokens=min_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop
+        )
+        return await self.log.speak(engine, prompt, sampling)
+
+    async def report(self, message: str, *, done: int | None = None, total: int | None = None) -> None:
+        """Tell readers what this step is doing, for example `await job.report("passages", done=3, total=5)`."""
+        await self.log.report(message, done, total)

@@ -1,0 +1,141 @@
+"""A stage: one typed step."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+from actors.contracts.errors import HeadraceError
+from actors.contracts.messages import Message
+from actors.contracts.retry import Retry
+from actors.contracts.subjects import RESERVED, is_topic
+from actors.pipeline.job import Job
+
+Resource = AbstractAsyncContextManager[Any]
+"""What a stage `uses`: opened once per replica, handed to every call (an engine, an index, a pool)."""
+
+
+class StageError(HeadraceError):
+    """A stage is declared in a way that cannot work; the message names the stage and says what to change."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One typed step, as declared. Calling it calls the function: a stage's unit test is a call.
+
+    `takes` are the message types it is given, `gives` those it may return. `gpus` and `cpus` are what one replica
+    occupies; `concurrency` is how many jobs one replica runs at a time. `timeout` is in seconds, for steps that use no
+    engine. `effects` says that running it twice is visible outside, so it is claimed in the log before it begins.
+    """
+
+    name: str
+    run: Callable[..., Any]
+    takes: tuple[type[Message], ...]
+    gives: tuple[type[Message], ...]
+    uses: Resource | None = None
+    gpus: float = 0.0
+    cpus: float = 0.1
+    concurrency: int = 8
+    replicas: int = 1
+    timeout: float = 60.0
+    effects: bool = False
+    retry: Retry = Retry()
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.run(*args, **kwargs)
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it runs on the event loop, which it must not block; a plain function runs in a thread."""
+        return inspect.iscoroutinefunction(self.run)
+
+
+def stage(
+    *,
+    uses: Resource | None = None,
+    gpus: float = 0.0,
+    cpus: float = 0.1,
+    concurrency: int = 8,
+    replicas: int = 1,
+    timeout: float = 60.0,
+    effects: bool = False,
+    retry: Retry = Retry(),
+) -> Callable[[Callable[..., Any]], Stage]:
+    """Declare a function as a stage; its name becomes the topic, its type hints the routing.
+
+    The function takes a message (or a union of them), the `Job`, and what it `uses`, if anything:
+    `async def write(prompt: Grounded | ToolResults, job: Job, engine: Engine) -> Draft`. Raises StageError.
+    """
+
+    def declare(function: Callable[..., Any]) -> Stage:
+        name = function.__name__
+        _check_name(name)
+        takes, gives = _signature(name, function, uses is not None)
+        _check_numbers(name, gpus=gpus, cpus=cpus, concurrency=concurrency, replicas=replicas, timeout=timeout)
+        return Stage(
+            name, function, takes, gives, uses, gpus, cpus, concurrency, replicas, timeout, effects, retry
+        )  # fmt: skip
+
+    if callable(uses) and not hasattr(uses, "__aenter__"):
+        raise StageError(f"uses={uses!r} is no async context manager; give an instance, for example uses=Vllm()")
+    return declare
+
+
+def _check_name(name: str) -> None:
+    if name in RESERVED:
+        raise StageError(f"a stage cannot be called {name!r}: that topic is Headrace's own; choose another name")
+    if not is_topic(name):
+        raise StageError(f"a stage cannot be called {name!r}: use small letters, digits and _, beginning with a letter")
+
+
+def _check_numbers(name: str, *, gpus: float, cpus: float, concurrency: int, replicas: int, timeout: float) -> None:
+    if gpus < 0 or cpus < 0:
+        raise StageError(f"stage {name!r}: gpus and cpus cannot be negative")
+    if concurrency < 1 or replicas < 0:
+        raise StageError(f"stage {name!r}: concurrency must be at least 1, replicas at least 0")
+    if timeout <= 0:
+        raise StageError(f"stage {name!r}: timeout must be more than 0 seconds")
+
+
+def _signature(
+    name: str, function: Callable[..., Any], has_resource: bool
+) -> tuple[tuple[type[Message], ...], tuple[type[Message], ...]]:
+    parameters = list(inspect.signature(function).parameters)
+    wanted = 3 if has_resource else 2
+    if len(parameters) != wanted:
+        shape = "(message, job, resource)" if has_resource else "(message, job)"
+        why = "it declares `uses`" if has_resource else "it declares no `uses`"
+        raise StageError(f"stage {name!r} has {len(parameters)} parameters; it needs {shape}, because {why}")
+    try:
+        hints = get_type_hints(function)
+    except NameError as error:
+        raise StageError(
+            f"stage {name!r}: the type {error.name!r} is not known where the stage is declared; "
+            "declare messages at the top of a module, above the stage"
+        ) from error
+    if (job := hints.get(parameters[1])) is not Job:
+        raise StageError(f"stage {name!r}: its second parameter must be annotated `Job`, not {_show(job)}")
+    return _messages(name, f"parameter {parameters[0]!r}", hints.get(parameters[0])), _messages(
+        name, "return value", hints.get("return")
+    )
+
+
+def _messages(name: str, what: str, hint: Any) -> tuple[type[Message], ...]:
+    if hint is None:
+        raise StageError(f"stage {name!r}: its {what} has no annotation; routing goes by message type")
+    members = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
+    for member in members:
+        if not (isinstance(member, type) and issubclass(member, Message)) or member is Message:
+            raise StageError(f"stage {name!r}: its {what} is {_show(member)}, which is no Message; derive it from Message")
+    return tuple(members)
+
+
+def _show(hint: Any) -> str:
+    return repr(getattr(hint, "__name__", hint)) if hint is not None else "missing"
+
+
