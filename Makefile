@@ -1,0 +1,54 @@
+# Everything a person runs here. The work is done elsewhere: tools/setup.py, `headrace`, pytest.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help setup run test check chaos browser bench clean
+
+PYTHON ?= $(shell for p in python3.11 python3; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
+DATA ?= ./.headrace
+export DATA
+
+BIN := .venv/bin
+up_flags = --data "$$DATA" $(if $(PORT),--port "$$PORT") $(if $(MODEL),--model "$$MODEL") \
+	$(if $(NATS_URL),--nats-url "$$NATS_URL") $(if $(ONCE),--once)
+
+help:
+	@echo 'make run       start everything, run a sample job, serve until Ctrl-C'
+	@echo '               PORT=8000  MODEL=<folder or hub name>  NATS_URL=<server>  DATA=./.headrace  ONCE=1'
+	@echo 'make test      every test'
+	@echo 'make check     format, lint, types, layers, and the tests that need no engine'
+	@echo 'make chaos     the tests that break things on purpose'
+	@echo 'make browser   the tests in a browser'
+	@echo 'make bench     the benchmarks, into benchmarks/results/'
+	@echo 'make setup     the virtual environment alone; the others do it first'
+	@echo '               PYTHON=python3.11'
+	@echo 'make clean     remove the virtual environment and what tools left behind, not the data'
+
+setup:
+	@$(if $(strip $(PYTHON)),,echo 'Headrace needs Python 3.11 or newer: install it, or name one with PYTHON=' >&2; exit 1;) \
+	exec $(PYTHON) tools/setup.py
+
+run: setup
+	@exec $(BIN)/headrace up $(up_flags)
+
+test: setup
+	@exec $(BIN)/pytest
+
+check: setup
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy .
+	@$(BIN)/lint-imports
+	@$(BIN)/pytest tests/unit tests/contract -m 'not vllm'
+
+chaos browser: setup
+	@if [ -n "$$(find tests/$@ -name 'test_*.py' 2>/dev/null)" ]; then exec $(BIN)/pytest tests/$@; \
+	else echo 'tests/$@ holds no tests yet'; fi
+
+bench: setup
+	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit; done
+
+clean:
+	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	find actors benchmarks tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
