@@ -12,7 +12,7 @@ from actors.contracts.envelope import Envelope, Fact, Instant
 from actors.contracts.errors import Failure, HeadraceError
 from actors.contracts.generation import FinishReason, Usage
 from actors.contracts.messages import Packed
-from actors.contracts.subjects import Kind
+from actors.contracts.subjects import DEAD, Kind
 
 
 class Origin(BaseModel):
@@ -67,7 +67,7 @@ class StepStarted(Fact):
     claim: str
     worker: str
     ack: str
-    from_: int = Field(default=0, alias="from")
+    from_: int = Field(default=0, validation_alias="from", serialization_alias="from")
     reset: bool = False
     model: str | None = None
 
@@ -156,7 +156,7 @@ class Aborted(Outcome):
 class DeadLettered(Outcome):
     """A budget is used up; a person decides. Complete in itself: input, error chain, attempts, partial output."""
 
-    TOPIC: ClassVar[str] = "dead"
+    TOPIC: ClassVar[str] = DEAD
     kind: Literal["dead_lettered"] = "dead_lettered"
     stage: str
     reason: str
@@ -200,7 +200,7 @@ class Delta(Text):
     kind: Literal["delta"] = "delta"
     text: str
     tokens: tuple[int, ...]
-    from_: int = Field(alias="from")
+    from_: int = Field(validation_alias="from", serialization_alias="from")
     finish_reason: FinishReason | None = None
 
 

@@ -15,7 +15,10 @@ Lane = Literal["interactive", "standard", "batch"]
 LANES: tuple[Lane, ...] = get_args(Lane)
 """In the order in which a freed slot asks them."""
 
-RESERVED = frozenset({"step", "done", "dead", "ask", "review"})
+DEAD = "dead"
+"""The topic of dead letters: it is the dead letter queue."""
+
+RESERVED = frozenset({"step", "done", DEAD, "ask", "review"})
 """Topics that are no stage's."""
 
 LOCAL = "local"
@@ -106,3 +109,13 @@ def job_id(tenant: str, key: str) -> str:
 def new_key() -> str:
     """An Idempotency-Key for a client that sent none: 130 random bits."""
     return base64.b32encode(secrets.token_bytes(17))[:26].decode().lower()
+
+
+def worker_subject(worker: str) -> str:
+    """Where a worker answers (beside the log) whether it still runs a claim."""
+    return f"worker.{worker}"
+
+
+def workers_subject(stage: str) -> str:
+    """Where every worker of a stage says how it is."""
+    return f"workers.{stage}"

@@ -10,11 +10,14 @@ from random import Random
 import nats.errors
 
 from actors.contracts.errors import HeadraceError
-from actors.contracts.subjects import Address, Kind, Subject
+from actors.contracts.subjects import DEAD, Address, Kind, Subject
 from actors.journal.connection import Link, Unanswered
 
 MAX_MESSAGE = 1 << 20
-"""The most bytes one message may have."""
+"""The most bytes that a message may have."""
+
+MAX_DEAD_LETTER = 1_900_000
+"""A dead letter has its input whole, so it may be larger; the server's own limit (2 MB) lies over both."""
 
 WRONG_LAST_SEQUENCE = 10071
 IN_FLIGHT = 10164
@@ -43,7 +46,9 @@ class TooLarge(HeadraceError):
     """The message is over the limit and was not stored."""
 
     def __init__(self, size: int) -> None:
-        super().__init__(f"the message has {size:,} bytes; the limit is {MAX_MESSAGE:,}: store large data elsewhere and send its address")
+        super().__init__(
+            f"the message has {size:,} bytes; the limit is {MAX_MESSAGE:,}: keep large data elsewhere and send its address"
+        )
         self.size = size
 
 
@@ -76,7 +81,7 @@ class Appender:
         Raises Refused when the job's log has gone on, TooLarge, and Undecided after `patience` seconds without a clear
         answer (None: tries until cancelled).
         """
-        if len(data) > MAX_MESSAGE:
+        if len(data) > (MAX_DEAD_LETTER if topic == DEAD else MAX_MESSAGE):
             raise TooLarge(len(data))
         subject = str(Subject(kind, topic, address.lane, address.tenant, address.job))
         headers = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import logging
@@ -28,6 +29,10 @@ OnMessage = Callable[[Msg], Awaitable[None]]
 
 class Unanswered(HeadraceError):
     """A request had no answer: disconnected, no responder, or silence. What it asked for may or may not have happened."""
+
+
+class NobodyThere(Unanswered):
+    """Nobody listens on the subject that was asked: known at once, not a matter of waiting."""
 
 
 class ApiError(HeadraceError):
@@ -108,7 +113,7 @@ class Link:
         finally:
             del self._waiting[token]
         if message.headers and message.headers.get("Status") == "503":
-            raise Unanswered(f"nobody answers on {subject}")
+            raise NobodyThere(f"nobody answers on {subject}")
         return message
 
     async def request_many(
@@ -145,7 +150,7 @@ class Link:
         finally:
             del self._waiting[token]
         if last and last.headers and last.headers.get("Status") == "503":
-            raise Unanswered(f"nobody answers on {subject}")
+            raise NobodyThere(f"nobody answers on {subject}")
         return answers, last
 
     async def gather(self, subject: str, data: bytes = b"", *, within: float) -> list[Msg]:
@@ -184,6 +189,15 @@ class Link:
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise Unanswered(f"cannot subscribe to {subject}: {error or type(error).__name__}") from error
         return subscription
+
+    async def answer(self, subject: str, reply: Callable[[bytes], bytes]) -> Subscription:
+        """Answer every request on a subject; `reply` must not wait for anything."""
+
+        async def take(message: Msg) -> None:
+            with contextlib.suppress(Unanswered):
+                await self.send(message.reply, reply(message.data))
+
+        return await self.subscribe(subject, take)
 
     async def close(self) -> None:
         """Let go of the connection; unanswered requests fail."""

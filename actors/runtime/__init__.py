@@ -1,0 +1,1 @@
+"""What runs a stage: the worker, its lease and presence, and the one Serve deployment class."""

@@ -1,0 +1,70 @@
+"""An engine as one step sees it: what it generates is counted, and what is running can be stopped."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from types import TracebackType
+from typing import Self
+
+from actors.contracts.generation import Piece, Prompt, Sampling, Usage
+from actors.engines.protocol import Decoder, Engine, Pulse
+
+
+class Metered(Engine):
+    """Passes everything on to the replica's engine, under request names of this step, and keeps its usage."""
+
+    def __init__(self, engine: Engine, claim: str) -> None:
+        self._engine = engine
+        self._claim = claim
+        self._requests = 0
+        self._usage = Usage()
+        self.model = engine.model
+
+    def take_usage(self) -> Usage:
+        """What was used since the last time somebody took it."""
+        usage, self._usage = self._usage, Usage()
+        return usage
+
+    def with_model(self, model: str) -> Self:
+        raise TypeError("this engine is already open")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
+    @property
+    def revision(self) -> str:
+        return self._engine.revision
+
+    @property
+    def context(self) -> int:
+        return self._engine.context
+
+    def encode(self, prompt: Prompt) -> list[int]:
+        return self._engine.encode(prompt)
+
+    def decoder(self) -> Decoder:
+        return self._engine.decoder()
+
+    async def generate(
+        self, request: str, prompt: Sequence[int], sampling: Sampling, *, said: Sequence[int] = ()
+    ) -> AsyncIterator[Piece]:
+        self._requests += 1
+        name = f"{self._claim}-{self._requests}"
+        self._usage += Usage(prompt_tokens=len(prompt))
+        async for piece in self._engine.generate(name, prompt, sampling, said=said):
+            self._usage += Usage(output_tokens=len(piece.tokens))
+            yield piece
+
+    async def abort(self, request: str) -> None:
+        await self._engine.abort(request)
+
+    def pulse(self) -> Pulse:
+        return self._engine.pulse()
+
+    async def check(self) -> None:
+        await self._engine.check()

@@ -1,0 +1,89 @@
+"""Presence: how workers answer, beside the log, for what they hold and how they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from actors.contracts.subjects import worker_subject, workers_subject
+from actors.journal.connection import Link, NobodyThere, Unanswered
+
+ASK_S = 0.2
+"""How long a worker or a stage is given to answer, in seconds."""
+
+State = Literal["starting", "loading", "ready", "draining", "failed"]
+
+
+class WorkerStatus(BaseModel):
+    """How a worker is. `detail` says what it does, or what is wrong; `jobs` it runs, `free` more would fit."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    worker: str
+    stage: str
+    state: State
+    detail: str = ""
+    jobs: int = 0
+    free: int = 0
+    since: float = 0.0
+
+
+class _Question(BaseModel):
+    claim: str
+
+
+class _Answer(BaseModel):
+    running: bool
+
+
+class Presence:
+    """A worker's answers: on its own subject whether it runs a claim, on its stage's how it is."""
+
+    def __init__(self, link: Link, *, holds: Callable[[str], bool], status: Callable[[], WorkerStatus]) -> None:
+        self._link = link
+        self._holds = holds
+        self._status = status
+
+    async def open(self) -> None:
+        """Begin to answer; goes on over reconnects until the link closes."""
+        me = self._status()
+        await self._link.answer(worker_subject(me.worker), self._whether_running)
+        await self._link.answer(workers_subject(me.stage), lambda _: self._status().model_dump_json().encode())
+
+    def _whether_running(self, question: bytes) -> bytes:
+        try:
+            claim = _Question.model_validate_json(question).claim
+        except ValidationError:
+            return b'{"error":"ask {\\"claim\\": \\"<claim>\\"}"}'
+        return _Answer(running=self._holds(claim)).model_dump_json().encode()
+
+
+class Owners:
+    """Asks workers about their claims."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def runs(self, worker: str, claim: str) -> bool | None:
+        """True: it runs it. False: it does not, or nobody of that name is there. None: silence."""
+        try:
+            question = _Question(claim=claim).model_dump_json().encode()
+            answer = await self._link.request(worker_subject(worker), question, timeout=ASK_S)
+            return _Answer.model_validate_json(answer.data).running
+        except NobodyThere:
+            return False
+        except (Unanswered, ValidationError):
+            return None
+
+
+async def workers_of(link: Link, stage: str, *, within: float = ASK_S) -> list[WorkerStatus]:
+    """How every worker of a stage is that answers within so many seconds. Raises Unanswered when disconnected."""
+    found = []
+    for answer in await link.gather(workers_subject(stage), within=within):
+        try:
+            found.append(WorkerStatus.model_validate_json(answer.data))
+        except ValidationError:
+            continue  # a worker of another version, which says something else
+    return sorted(found, key=lambda w: w.worker)
