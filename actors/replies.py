@@ -1,0 +1,295 @@
+"""What the server says over HTTP, as values: this is what the clients hand out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from actors.contracts.envelope import Instant
+from actors.contracts.fold import Status
+from actors.contracts.generation import FinishReason, JsonSchema, Usage
+from actors.contracts.subjects import Lane
+
+
+class Reply(BaseModel):
+    """Anything the server says. What a newer server adds is kept, so that it is still there in `model_dump_json()`."""
+
+    model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True)
+
+
+class Trouble(Reply):
+    """An error as a job's log keeps it."""
+
+    type: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+class Problem(Reply):
+    """Why a request was refused (RFC 9457)."""
+
+    type: str = "about:blank"
+    title: str = ""
+    status: int
+    detail: str = ""
+    errors: tuple[str | dict[str, Any], ...] = ()
+    known: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        """One sentence for a person, with every single fault in it, and with the names that would have been known."""
+        said = (self.detail or self.title or f"the server answered {self.status}").rstrip(".")
+        faults = [text for text in map(_fault, self.errors) if text not in said]
+        known = [name for name in self.known if name not in said]
+        said += f": {'; '.join(faults)}" if faults else ""
+        return said + (f"; there are: {', '.join(known)}" if known else "")
+
+
+def _fault(fault: str | dict[str, Any]) -> str:
+    """One of a problem's `errors`: as it is, or `where: what` out of an object."""
+    if isinstance(fault, str):
+        return fault
+    where = fault.get("pointer") or fault.get("loc") or ""
+    what = fault.get("detail") or fault.get("msg") or fault.get("message") or ""
+    place = ".".join(map(str, where)) if isinstance(where, list | tuple) else str(where)
+    return ": ".join(part for part in (place, str(what)) if part) or str(fault)
+
+
+class Accepted(Reply):
+    """A job that is stored: it will reach its outcome, whatever becomes of this client."""
+
+    id: str
+    status: Status
+    pipeline: str
+    version: str
+    lane: Lane
+    created: Instant
+    deadline: Instant
+    links: dict[str, str] = Field(default_factory=dict)
+
+
+class Job(Accepted):
+    """A job as it stands. `text` is what it has said so far, `answer` the body of its answer once it is completed."""
+
+    updated: Instant
+    stage: str | None = None
+    attempts: int = 0
+    text: str | None = None
+    answer: dict[str, Any] | None = None
+    error: Trouble | None = None
+    usage: Usage = Usage()
+    metadata: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def ended(self) -> bool:
+        return self.status not in ("queued", "running")
+
+
+class PipelineReport(Reply):
+    """A pipeline that takes jobs, with the JSON schemas of what it takes and what it answers."""
+
+    name: str
+    version: str
+    input: JsonSchema
+    answer: JsonSchema
+    stages: tuple[str | dict[str, Any], ...] = ()
+
+
+class Backlog(Reply):
+    """Jobs that wait and jobs that run. `oldest_age_s` is how long the oldest has been waiting, None when none is."""
+
+    waiting: int = 0
+    running: int = 0
+    oldest_age_s: float | None = None
+
+
+class Replica(Reply):
+    """One of a stage's equal actors; `detail` says what it is doing, or why it cannot."""
+
+    worker: str
+    state: Literal["starting", "loading", "ready", "draining", "failed"]
+    detail: str | None = None
+    jobs: int = 0
+    free: int | None = None
+
+
+class StageReport(Backlog):
+    """A stage's lag, as a whole and per lane, and its replicas."""
+
+    stage: str
+    pipelines: tuple[str, ...] = ()
+    lanes: dict[str, Backlog] = Field(default_factory=dict)
+    replicas: tuple[Replica, ...] = ()
+
+
+class Event(Reply):
+    """Something that happened to a job, number `n`. An event of a kind that this version does not know is just this.
+
+    `id` is where a reader resumes after it: `<n>.<sequence>`.
+    """
+
+    KIND: ClassVar[str] = ""
+    kind: str
+    id: str
+    n: int
+    at: Instant
+
+
+class HandedOff(Event):
+    """The job's next message, of the wire name `type`, is for `stage`."""
+
+    KIND = "handoff"
+    stage: str
+    type: str
+
+
+class StepStarted(Event):
+    """A worker took the step. It goes on after the first `from_` tokens, which are stored."""
+
+    KIND = "step.started"
+    stage: str
+    attempt: int
+    worker: str
+    from_: int = Field(default=0, alias="from")
+
+
+class StepFailed(Event):
+    """An attempt failed; the next begins at `retry_at` at the earliest."""
+
+    KIND = "step.failed"
+    error: Trouble
+    retry_at: Instant | None = None
+
+
+class StepReleased(Event):
+    """A worker handed the step back unfinished."""
+
+    KIND = "step.released"
+    reason: str | None = None
+
+
+class StepPart(Event):
+    """A piece of the step's work is stored and never done again."""
+
+    KIND = "step.part"
+    key: str | None = None
+
+
+class CancelRequested(Event):
+    """Somebody wants the job to stop."""
+
+    KIND = "cancel.requested"
+    reason: str | None = None
+
+
+class Delta(Event):
+    """Generated text, whose first token is the step's token number `from_`; the pieces of a slow reader come merged."""
+
+    KIND = "delta"
+    stage: str
+    text: str
+    from_: int = Field(default=0, alias="from")
+    finish_reason: FinishReason | None = None
+
+
+class Progress(Event):
+    """What a stage is doing."""
+
+    KIND = "progress"
+    stage: str
+    message: str
+    done: int | None = None
+    total: int | None = None
+
+
+class Gap(Event):
+    """The events up to and including this number are no longer kept, or only in part."""
+
+    KIND = "gap"
+
+
+class Reset(Event):
+    """What the step has said before is void; it starts over."""
+
+    KIND = "reset"
+    stage: str | None = None
+
+
+class Outcome(Event):
+    """How the job ended: its last event."""
+
+    usage: Usage = Usage()
+
+
+class Completed(Outcome):
+    """The job has its answer."""
+
+    KIND = "completed"
+    answer: dict[str, Any]
+
+
+class Failed(Outcome):
+    """The job cannot succeed."""
+
+    KIND = "failed"
+    stage: str | None = None
+    error: Trouble | None = None
+
+
+class Cancelled(Outcome):
+    """Somebody asked for it."""
+
+    KIND = "cancelled"
+    reason: str | None = None
+
+
+class Expired(Outcome):
+    """The deadline passed after work on it had begun."""
+
+    KIND = "expired"
+
+
+class Aborted(Outcome):
+    """The deadline passed before anybody began."""
+
+    KIND = "aborted"
+
+
+class DeadLettered(Outcome):
+    """A budget is used up; a person decides."""
+
+    KIND = "dead_lettered"
+    stage: str | None = None
+    reason: str | None = None
+    error: Trouble | None = None
+
+
+_KINDS: dict[str, type[Event]] = {
+    kind.KIND: kind
+    for kind in (
+        HandedOff,
+        StepStarted,
+        StepFailed,
+        StepReleased,
+        StepPart,
+        CancelRequested,
+        Delta,
+        Progress,
+        Gap,
+        Reset,
+        Completed,
+        Failed,
+        Cancelled,
+        Expired,
+        Aborted,
+        DeadLettered,
+    )
+}
+
+
+def event_of(kind: str, id: str, data: Mapping[str, Any]) -> Event:
+    """The event that a server-sent event carries. Raises pydantic's ValidationError when it is none."""
+    return _KINDS.get(kind, Event).model_validate({**data, "kind": kind, "id": id})

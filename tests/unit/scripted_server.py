@@ -1,0 +1,243 @@
+"""A real HTTP server that says what a test tells it to: this is what stands in for Headrace in tests of its clients."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections import deque
+from collections.abc import AsyncIterator, Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+JOB = "a" * 26
+AT = 1_800_000_000.0
+
+Ending = Literal["end", "break", "tear"]
+"""How a stream stops early: as if its time were up, between two events, or in the middle of one."""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """One connection of a reader: stop after `events` of them, in this way; begin `again` events too early."""
+
+    events: int
+    ending: Ending = "end"
+    again: int = 0
+
+
+@dataclass
+class Story:
+    """What the server has to tell, and what was said to it."""
+
+    events: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    connections: deque[Connection] = field(default_factory=deque)
+    refusals: deque[Response | None] = field(default_factory=deque)
+    """The answers to the next requests, before anything is done; None answers as usual."""
+    unanswered: int = 0
+    """How many submits are stored and then not answered."""
+    job: dict[str, Any] = field(default_factory=dict)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    pipelines: list[dict[str, Any]] = field(default_factory=list)
+    stored: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """The bodies of the jobs there are, by Idempotency-Key."""
+    submits: int = 0
+    places: list[tuple[str | None, str | None]] = field(default_factory=list)
+    """Where readers wanted to begin: `after` and `Last-Event-ID`."""
+
+
+def told(*events: tuple[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
+    """Events with their numbers and times. An `n` that is given stays, as a merged piece has it."""
+    numbered: list[tuple[str, dict[str, Any]]] = []
+    for kind, data in events:
+        n = data.get("n", numbered[-1][1]["n"] + 1 if numbered else 1)
+        numbered.append((kind, {"at": AT + n, **data, "n": n}))
+    return numbered
+
+
+ANSWER = {"text": "It feeds a mill.", "sources": ["mills.md"]}
+
+A_JOB = told(
+    ("handoff", {"stage": "retrieve", "type": "Question"}),
+    ("handoff", {"stage": "write", "type": "Grounded"}),
+    ("step.started", {"stage": "write", "attempt": 1, "from": 0, "worker": "write-1"}),
+    ("progress", {"stage": "write", "message": "reading", "done": 1, "total": 3}),
+    ("delta", {"stage": "write", "from": 0, "text": "It feeds"}),
+    ("delta", {"stage": "write", "from": 2, "text": " a\n\nmill", "n": 8}),
+    ("delta", {"stage": "write", "from": 5, "text": ".", "finish_reason": "stop"}),
+    ("handoff", {"stage": "polish", "type": "Draft"}),
+    ("completed", {"answer": ANSWER, "usage": {"prompt_tokens": 7, "output_tokens": 6}}),
+)
+"""A whole job. The numbers 6 to 8 come as one merged piece."""
+
+JOB_REPLY = {
+    "id": JOB,
+    "status": "completed",
+    "pipeline": "analysis",
+    "version": "0123456789ab",
+    "lane": "standard",
+    "created": AT,
+    "updated": AT + 9,
+    "deadline": AT + 86_400,
+    "stage": None,
+    "attempts": 1,
+    "answer": ANSWER,
+    "usage": {"prompt_tokens": 7, "output_tokens": 6, "wasted_tokens": 0},
+    "metadata": {"team": "blue"},
+    "links": {"self": f"/v1/jobs/{JOB}", "events": f"/v1/events/{JOB}"},
+}
+
+PIPELINE = {
+    "name": "analysis",
+    "version": "0123456789ab",
+    "input": {
+        "type": "object",
+        "title": "Question",
+        "properties": {"text": {"type": "string"}, "limit": {"type": "integer"}},
+        "required": ["text"],
+    },
+    "answer": {"type": "object", "title": "Answer", "properties": {"text": {"type": "string"}}},
+    "stages": ["retrieve", "write", "polish"],
+}
+
+STAGE = {
+    "stage": "write",
+    "pipelines": ["analysis"],
+    "waiting": 3,
+    "running": 1,
+    "oldest_age_s": 12.3,
+    "lanes": {
+        "interactive": {"waiting": 1, "running": 1, "oldest_age_s": 0.5},
+        "standard": {"waiting": 2, "running": 0, "oldest_age_s": 12.3},
+        "batch": {"waiting": 0, "running": 0, "oldest_age_s": None},
+    },
+    "replicas": [{"worker": "write-1", "state": "loading", "detail": "loading weights", "jobs": 0, "free": 0}],
+}
+
+
+def problem(status: int, detail: str, *, retry_after: int | None = None, **more: Any) -> Response:
+    headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
+    body = {"type": "about:blank", "title": "No", "status": status, "detail": detail, **more}
+    return JSONResponse(body, status, headers, media_type="application/problem+json")
+
+
+class Cut(Exception):
+    """The connection ends here, in the middle of an answer."""
+
+
+class ScriptedServer:
+    """Listens on a free port from the start, in a thread of its own. A context manager."""
+
+    def __init__(self) -> None:
+        self.story = Story()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        app = Starlette(
+            routes=[
+                Route("/v1/pipelines", self._pipelines),
+                Route("/v1/pipelines/{pipeline}/jobs", self._submit, methods=["POST"]),
+                Route("/v1/jobs/{id}", self._job),
+                Route("/v1/events/{id}", self._events),
+                Route("/v1/stages", self._stages),
+            ]
+        )
+        self._server = uvicorn.Server(uvicorn.Config(app, log_config=None, log_level="critical", lifespan="off"))
+        self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+        self._socket.close()
+
+    def tell(
+        self,
+        events: Iterable[tuple[str, dict[str, Any]]] = A_JOB,
+        *,
+        connections: Iterable[Connection] = (),
+        refusals: Iterable[Response | None] = (),
+        unanswered: int = 0,
+        job: dict[str, Any] = JOB_REPLY,
+        stages: Iterable[dict[str, Any]] = (STAGE,),
+        pipelines: Iterable[dict[str, Any]] = (PIPELINE,),
+    ) -> Story:
+        """Begin a new story."""
+        self.story = Story(
+            list(events), deque(connections), deque(refusals), unanswered, job, list(stages), list(pipelines)
+        )
+        return self.story
+
+    def _refusal(self) -> Response | None:
+        return self.story.refusals.popleft() if self.story.refusals else None
+
+    async def _pipelines(self, request: Request) -> Response:
+        return self._refusal() or JSONResponse({"pipelines": self.story.pipelines})
+
+    async def _stages(self, request: Request) -> Response:
+        return self._refusal() or JSONResponse({"stages": self.story.stages})
+
+    async def _job(self, request: Request) -> Response:
+        return self._refusal() or JSONResponse(self.story.job)
+
+    async def _submit(self, request: Request) -> Response:
+        story, body = self.story, await request.json()
+        story.submits += 1
+        if refusal := self._refusal():
+            return refusal
+        key = request.headers["Idempotency-Key"]
+        status = 200 if key in story.stored else 202
+        if story.stored.setdefault(key, body) != body:
+            return problem(422, "this key belongs to another request", key=key)
+        reply = {**JOB_REPLY, "status": "queued", "lane": body.get("lane", "standard")}
+        if story.unanswered:
+            story.unanswered -= 1
+            return StreamingResponse(_torn(json.dumps(reply)), status)
+        return JSONResponse(reply, status, {"Location": f"/v1/jobs/{JOB}"})
+
+    async def _events(self, request: Request) -> Response:
+        story = self.story
+        after, last = request.query_params.get("after"), request.headers.get("Last-Event-ID")
+        story.places.append((after, last))
+        if refusal := self._refusal():
+            return refusal
+        n = int(last.partition(".")[0]) if last else int(after or 0)
+        if story.events and n >= story.events[-1][1]["n"]:
+            return Response(status_code=204)
+        plan = story.connections.popleft() if story.connections else None
+        return StreamingResponse(_streamed(story.events, n, plan), media_type="text/event-stream")
+
+
+async def _streamed(
+    events: list[tuple[str, dict[str, Any]]], after: int, plan: Connection | None
+) -> AsyncIterator[bytes]:
+    """The events after number `after`, with a heartbeat between any two, as far as the plan goes."""
+    begin = next(i for i, (_, data) in enumerate(events) if data["n"] > after)
+    begin = max(0, begin - plan.again) if plan else begin
+    end = begin + plan.events if plan else len(events)
+    yield b"retry: 1500\n\n"
+    for event in events[begin:end]:
+        yield _frame(*event)
+        yield b": still here\n\n"
+    if plan and end < len(events) and plan.ending == "tear":
+        frame = _frame(*events[end])
+        yield frame[: len(frame) * 2 // 3]
+    if plan and plan.ending != "end":
+        raise Cut
+
+
+async def _torn(text: str) -> AsyncIterator[bytes]:
+    yield text[: len(text) // 2].encode()
+    raise Cut
+
+
+def _frame(kind: str, data: dict[str, Any]) -> bytes:
+    return f"id: {data['n']}.{data['n'] * 10}\nevent: {kind}\ndata: {json.dumps(data)}\n\n".encode()
