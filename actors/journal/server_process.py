@@ -24,7 +24,7 @@ BINARY = "nats-server"
 PROBE_S = 0.01
 ANSWER_S = 2.0
 MAX_CRASH_LOG = 1 << 20
-TAIL = 8_192
+ENOUGH = 8_192
 
 
 def find_binary() -> Path:
@@ -119,11 +119,11 @@ class ServerProcess:
 
     def last_words(self) -> str:
         """Why it exited: its last fatal log line, or what it said beside its log, or just how."""
-        fatal = [line for line in _lines(self._log) if line.startswith(f"[{self.pid}]") and "[FTL]" in line]
+        fatal = [line for line in _lines(self._log, at=-ENOUGH) if line.startswith(f"[{self.pid}]") and "[FTL]" in line]
         if fatal:
             return fatal[-1].partition("[FTL]")[2].strip()
         # A panic says first what it is, and then for pages where.
-        said = next(iter(_lines(self._crash_log, since=self._said_since)), "")
+        said = next(iter(_lines(self._crash_log, at=self._said_since)), "")
         code = self._popen.returncode
         return said or (f"killed by {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}")
 
@@ -170,11 +170,11 @@ async def ask(identity: Identity, path: str) -> dict[str, Any]:
     return page
 
 
-def _lines(path: Path, *, since: int = 0) -> list[str]:
-    """The lines at the end of a log that say something, none from before `since`."""
+def _lines(path: Path, *, at: int) -> list[str]:
+    """The lines of a log that say something, from this place on (from the end, when negative) and not for ever."""
     try:
         with path.open("rb") as file:
-            file.seek(max(since, path.stat().st_size - TAIL))
-            return [line.strip() for line in file.read().decode(errors="replace").splitlines() if line.strip()]
+            file.seek(at if at >= 0 else max(0, path.stat().st_size + at))
+            return [line.strip() for line in file.read(ENOUGH).decode(errors="replace").splitlines() if line.strip()]
     except OSError:
         return []
