@@ -341,7 +341,7 @@ class AsyncHeadrace:
         asked = trouble.retry_after if isinstance(trouble, Unavailable) else None
         if trouble and place.refused and self._patience.gives_up(place.refused, asked=asked):
             raise trouble
-        if trouble:
+        if trouble and place.refused <= 1:
             log.warning("stream cut, resuming", extra={"action": "stream.resume", "job": id, "why": str(trouble)})
         await self._sleep(self._patience.delay(max(place.quiet, 1), self._rng, asked=asked or place.retry))
 
@@ -365,7 +365,7 @@ class AsyncHeadrace:
             failures += 1
             if self._patience.gives_up(failures, asked=asked):
                 raise trouble
-            log.warning("trying again", extra={"action": "request.retry", "path": path, "why": str(trouble)})
+            log.info("trying again", extra={"action": "request.retry", "path": path, "why": str(trouble)})
             await self._sleep(self._patience.delay(failures, self._rng, asked=asked))
 
 

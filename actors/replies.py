@@ -97,6 +97,17 @@ class PipelineReport(Reply):
     answer: JsonSchema
     stages: tuple[str | dict[str, Any], ...] = ()
 
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        return tuple(stage if isinstance(stage, str) else str(stage.get("stage", stage)) for stage in self.stages)
+
+    @property
+    def text_field(self) -> str | None:
+        """The input's field that mere text can stand for: the one that is required, or else the only one of text."""
+        texts = [name for name, field in self.input.get("properties", {}).items() if field.get("type") == "string"]
+        candidates = self.input.get("required") or texts
+        return candidates[0] if len(candidates) == 1 and candidates[0] in texts else None
+
 
 class Backlog(Reply):
     """Jobs that wait and jobs that run. `oldest_age_s` is how long the oldest has been waiting, None when none is."""
@@ -128,14 +139,14 @@ class StageReport(Backlog):
 class Event(Reply):
     """Something that happened to a job, number `n`. An event of a kind that this version does not know is just this.
 
-    `id` is where a reader resumes after it: `<n>.<sequence>`.
+    `id` is where a reader resumes after it: `<n>.<sequence>`. Only a gap has no time.
     """
 
     KIND: ClassVar[str] = ""
     kind: str
     id: str
     n: int
-    at: Instant
+    at: Instant | None = None
 
 
 class HandedOff(Event):
@@ -206,9 +217,11 @@ class Progress(Event):
 
 
 class Gap(Event):
-    """The events up to and including this number are no longer kept, or only in part."""
+    """The events `from_` to `to` are no longer kept."""
 
     KIND = "gap"
+    from_: int = Field(alias="from")
+    to: int
 
 
 class Reset(Event):
@@ -264,7 +277,6 @@ class DeadLettered(Outcome):
     KIND = "dead_lettered"
     stage: str | None = None
     reason: str | None = None
-    error: Trouble | None = None
 
 
 _KINDS: dict[str, type[Event]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -19,8 +20,8 @@ from starlette.routing import Route
 JOB = "a" * 26
 AT = 1_800_000_000.0
 
-Ending = Literal["end", "break", "tear"]
-"""How a stream stops early: as if its time were up, between two events, or in the middle of one."""
+Ending = Literal["end", "break", "tear", "hold"]
+"""How a stream stops early: as if its time were up, between two events, in the middle of one; or it stays open."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Story:
     job: dict[str, Any] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     pipelines: list[dict[str, Any]] = field(default_factory=list)
+    retry: int = 1500
+    """How many milliseconds a reader is told to wait before it resumes."""
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The bodies of the jobs there are, by Idempotency-Key."""
     submits: int = 0
@@ -76,7 +79,7 @@ A_JOB = told(
 )
 """A whole job. The numbers 6 to 8 come as one merged piece."""
 
-JOB_REPLY = {
+JOB_REPLY: dict[str, Any] = {
     "id": JOB,
     "status": "completed",
     "pipeline": "analysis",
@@ -93,7 +96,7 @@ JOB_REPLY = {
     "links": {"self": f"/v1/jobs/{JOB}", "events": f"/v1/events/{JOB}"},
 }
 
-PIPELINE = {
+PIPELINE: dict[str, Any] = {
     "name": "analysis",
     "version": "0123456789ab",
     "input": {
@@ -106,7 +109,7 @@ PIPELINE = {
     "stages": ["retrieve", "write", "polish"],
 }
 
-STAGE = {
+STAGE: dict[str, Any] = {
     "stage": "write",
     "pipelines": ["analysis"],
     "waiting": 3,
@@ -169,10 +172,11 @@ class ScriptedServer:
         job: dict[str, Any] = JOB_REPLY,
         stages: Iterable[dict[str, Any]] = (STAGE,),
         pipelines: Iterable[dict[str, Any]] = (PIPELINE,),
+        retry: int = 1500,
     ) -> Story:
         """Begin a new story."""
         self.story = Story(
-            list(events), deque(connections), deque(refusals), unanswered, job, list(stages), list(pipelines)
+            list(events), deque(connections), deque(refusals), unanswered, job, list(stages), list(pipelines), retry
         )
         return self.story
 
@@ -213,23 +217,25 @@ class ScriptedServer:
         if story.events and n >= story.events[-1][1]["n"]:
             return Response(status_code=204)
         plan = story.connections.popleft() if story.connections else None
-        return StreamingResponse(_streamed(story.events, n, plan), media_type="text/event-stream")
+        return StreamingResponse(_streamed(story.events, n, plan, story.retry), media_type="text/event-stream")
 
 
 async def _streamed(
-    events: list[tuple[str, dict[str, Any]]], after: int, plan: Connection | None
+    events: list[tuple[str, dict[str, Any]]], after: int, plan: Connection | None, retry: int
 ) -> AsyncIterator[bytes]:
     """The events after number `after`, with a heartbeat between any two, as far as the plan goes."""
     begin = next(i for i, (_, data) in enumerate(events) if data["n"] > after)
     begin = max(0, begin - plan.again) if plan else begin
     end = begin + plan.events if plan else len(events)
-    yield b"retry: 1500\n\n"
+    yield f"retry: {retry}\n\n".encode()
     for event in events[begin:end]:
         yield _frame(*event)
         yield b": still here\n\n"
     if plan and end < len(events) and plan.ending == "tear":
         frame = _frame(*events[end])
         yield frame[: len(frame) * 2 // 3]
+    if plan and plan.ending == "hold":
+        await asyncio.Event().wait()
     if plan and plan.ending != "end":
         raise Cut
 

@@ -219,7 +219,7 @@ class TestEvents:
     ) -> None:
         server.tell(
             told(
-                ("gap", {"n": 7}),
+                ("gap", {"n": 7, "from": 1, "to": 7}),
                 ("reset", {"stage": "write"}),
                 ("dead_lettered", {"stage": "write", "reason": "3 crashes"}),
             )
@@ -229,6 +229,7 @@ class TestEvents:
         assert isinstance(reset, Reset)
         assert isinstance(outcome, DeadLettered)
         assert [gap.n, reset.n, outcome.n] == [7, 8, 9]
+        assert (gap.from_, gap.to) == (1, 7)
 
     async def test_a_kind_of_a_newer_server_is_passed_on(self, server: ScriptedServer, headrace: AsyncHeadrace) -> None:
         server.tell(told(("step.pondered", {"about": "mills"}), ("expired", {})))
@@ -381,7 +382,9 @@ class TestReaching:
         assert "with the key k1, which makes no second job" in str(raised.value)
         assert len(waits) == Patience().tries - 1
 
-    @pytest.mark.parametrize("url", ["localhost:8000", "ftp://there", "http://", "http://a:b", "http://x..y", "nonsense"])
+    @pytest.mark.parametrize(
+        "url", ["localhost:8000", "ftp://there", "http://", "http://a:b", "http://x..y", "nonsense"]
+    )
     def test_what_is_no_url_is_refused_at_once(self, url: str) -> None:
         with pytest.raises(client.BadRequest, match="URL"):
             Headrace(url)
