@@ -1,0 +1,351 @@
+"""The command line, `headrace`: this is what people type."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import re
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import aclosing
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from actors.client import DEFAULT_URL, AsyncHeadrace, BadRequest, ClientError, Headrace, Patience
+from actors.contracts.errors import HeadraceError
+from actors.contracts.subjects import Lane
+from actors.narration import Narration, ending, visible
+from actors.printout import fields, job_printout, pipelines_printout, stages_printout, why_it_waits
+from actors.replies import Completed, Event, Job, Outcome, PipelineReport, StageReport
+
+ASKING = Patience(tries=4)
+"""For a question that a person waits for: a server that is not there should be known in two seconds."""
+READING = Patience(tries=60)
+"""For a job that is being followed: its server may be started again meanwhile, and load a model."""
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Turn slow AI calls into durable jobs, and watch them.
+
+    A job that is submitted is on disk before its id is printed; it reaches exactly one outcome, whatever is restarted
+    meanwhile.
+
+    \b
+    First steps:
+      headrace up                                          start everything here
+      headrace submit analysis "What is a headrace?" -f    submit a job and watch it
+      headrace show ID                                     see how it stands, and why it waits
+      headrace stages                                      see what waits and what runs
+    """,
+)
+
+Url = Annotated[str, typer.Option("--url", metavar="URL", envvar="HEADRACE_URL", help="The server.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `headrace submit` prints it.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as the server says it.")]
+
+
+@app.command(short_help="Start everything here, run a sample job, serve until Ctrl-C.")
+def up(
+    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address that HTTP listens on.")] = "127.0.0.1",
+    port: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=65535, metavar="PORT", help="The port for HTTP.", show_default="the first free one from 8000"
+        ),
+    ] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="A model's folder or hub name.", show_default="a small one that comes along"),
+    ] = None,
+    nats_url: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="A nats-server to use.", show_default="one of its own, with its data"),
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where jobs and models are kept.", show_default=".headrace")
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="Run the sample job, then stop.")] = False,
+    pipeline: Annotated[
+        list[str] | None,
+        typer.Option(metavar="MODULE:NAME", help="A pipeline to serve, by import path; may be repeated."),
+    ] = None,
+) -> None:
+    """Start everything on this machine, run a sample job, and serve until Ctrl-C.
+
+    What was accepted earlier is still there and goes on. Ctrl-C stops all that was started.
+
+    \b
+    Examples:
+      headrace up
+      headrace up --once                          try it and stop
+      headrace up --port 9000 --data /var/lib/headrace
+      headrace up --pipeline shop.jobs:orders     serve a pipeline of your own
+      headrace up --nats-url nats://10.0.0.5:4222
+    """
+    # Starting things needs Ray, which takes seconds to import; nothing else here does.
+    from actors import launch
+
+    for path in pipeline or ():
+        if not re.fullmatch(r"[\w.]+:\w+", path):
+            raise typer.BadParameter(f"{path!r} is not MODULE:NAME, such as shop.jobs:orders", param_hint="--pipeline")
+    options = launch.LaunchOptions(
+        host=host, port=port, model=model, nats_url=nats_url, data=data, once=once, pipelines=tuple(pipeline or ())
+    )
+    raise typer.Exit(launch.up(options))
+
+
+@app.command(short_help="Submit a job; watch it with --follow.")
+def submit(
+    pipeline: Annotated[
+        str, typer.Argument(metavar="PIPELINE", help="The pipeline's name; `headrace pipelines` lists them.")
+    ],
+    input: Annotated[
+        str,
+        typer.Argument(
+            metavar="INPUT",
+            help="A JSON object, or text for the input's one text field; @FILE reads a file, - the standard input.",
+        ),
+    ],
+    follow: Annotated[
+        bool, typer.Option("--follow", "-f", help="Watch the job: its text on stdout, its events on stderr.")
+    ] = False,
+    lane: Annotated[Lane | None, typer.Option(help="Who goes first where jobs wait.", show_default="standard")] = None,
+    deadline: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="SECONDS", help="How long it may take at most.", show_default="one day"),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(metavar="KEY", help="Submitting again under the same key gives the same job.")
+    ] = None,
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="A note to keep with the job; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Submit a job. Prints its id as soon as it is stored.
+
+    \b
+    Examples:
+      headrace submit analysis "What is a headrace?"
+      headrace submit analysis "What is a headrace?" --follow > answer.txt
+      headrace submit analysis '{"text": "What is a headrace?"}' --lane interactive
+      headrace submit analysis @question.txt --key order-17 --metadata team=blue
+      echo "What is a headrace?" | headrace submit analysis -
+
+    With --json and --follow, every line is an object: the job, then its events.
+    """
+    said = _read_input(input)
+    notes = _notes(metadata or [])
+    with Headrace(url, patience=ASKING) as headrace:
+        message = _object(said) if said.lstrip().startswith("{") else _wrapped(said, headrace.pipelines(), pipeline)
+        job = headrace.submit(pipeline, message, key=key, lane=lane, deadline=deadline, metadata=notes)
+    if as_json:
+        typer.echo(job.model_dump_json(by_alias=True))
+    elif follow:
+        typer.echo(f"job {job.id}", err=True)
+    else:
+        typer.echo(job.id)
+        typer.echo(f"{job.status} in {job.pipeline}; watch it with: headrace follow {job.id}", err=True)
+    if follow:
+        _follow(url, job.id, after=0, as_json=as_json, narration=Narration(text=sys.stdout, notes=sys.stderr))
+
+
+@app.command(short_help="Watch a job to its outcome.")
+def follow(
+    id: JobId,
+    events: Annotated[bool, typer.Option("--events", help="Only the events, on stdout.")] = False,
+    text: Annotated[bool, typer.Option("--text", help="Only the text.")] = False,
+    after: Annotated[int, typer.Option(min=0, metavar="N", help="Begin after event number N.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each event as a line of JSON.")] = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Watch a job from its beginning to its outcome: its text on stdout, its events on stderr.
+
+    A connection that breaks is taken up where it was; nothing is shown twice. Ctrl-C leaves the job alone. The exit
+    status is 0 for a job that completes and 1 for any other outcome.
+
+    \b
+    Examples:
+      headrace follow ID
+      headrace follow ID --text > answer.txt
+      headrace follow ID --json | jq .kind
+    """
+    if events and text:
+        raise typer.BadParameter("take --events, --text, or neither for both", param_hint="--events")
+    with Headrace(url, patience=ASKING) as headrace:
+        headrace.job(id)
+    if events:
+        narration = Narration(text=None, notes=sys.stdout)
+    else:
+        narration = Narration(text=sys.stdout, notes=None if text else sys.stderr)
+    _follow(url, id, after=after, as_json=as_json, narration=narration)
+
+
+@app.command(short_help="Show how a job stands, and why it waits.")
+def show(id: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """Show how a job stands: where it is, why it waits, what it answered or what went wrong.
+
+    \b
+    Examples:
+      headrace show ID
+      headrace show ID --json | jq .answer
+    """
+    with Headrace(url, patience=ASKING) as headrace:
+        job = headrace.job(id)
+        if as_json:
+            typer.echo(job.model_dump_json(by_alias=True, indent=2))
+            return
+        waits = "" if job.ended else _asked_why(headrace, job)
+    typer.echo(job_printout(job, waits=waits))
+
+
+@app.command(short_help="List the stages: what waits, what runs, on what.")
+def stages(
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.1, metavar="SECONDS", help="How often to look.")] = 1.0,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List the stages: how much waits and runs, for how long, and on which replicas.
+
+    \b
+    Examples:
+      headrace stages
+      headrace stages --watch
+      headrace stages --json | jq '.[] | {stage, waiting}'
+    """
+    with Headrace(url, patience=ASKING) as headrace:
+        for again in _rounds(watch, every):
+            if again:
+                typer.echo("\x1b[H\x1b[J" if sys.stdout.isatty() else "")
+            found = headrace.stages()
+            typer.echo(_json_list(found) if as_json else stages_printout(found))
+
+
+@app.command(short_help="List the pipelines: what they take and answer.")
+def pipelines(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """List the pipelines: what they take, their stages, and what they answer.
+
+    \b
+    Examples:
+      headrace pipelines
+      headrace pipelines --json | jq '.[0].input'
+    """
+    with Headrace(url, patience=ASKING) as headrace:
+        found = headrace.pipelines()
+    typer.echo(_json_list(found) if as_json else pipelines_printout(found))
+
+
+def main(args: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 for success, 1 for an error, which is one sentence, 2 for a wrong usage."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
+    try:
+        app(args, prog_name="headrace")
+    except HeadraceError as error:
+        typer.echo(f"headrace: {visible(' '.join(str(error).split()))}", err=True)
+        sys.exit(2 if isinstance(error, BadRequest) else 1)
+    sys.exit(0)
+
+
+def _follow(url: str, id: str, *, after: int, as_json: bool, narration: Narration) -> None:
+    """Tell a job to its outcome; exits with 1 when that is not an answer."""
+    try:
+        outcome = asyncio.run(_told(url, id, after, None if as_json else narration))
+    except KeyboardInterrupt:
+        typer.echo(f"\nThe job goes on; watch it with: headrace follow {id}", err=True)
+        raise typer.Exit(130) from None
+    if outcome is not None and not isinstance(outcome, Completed):
+        raise HeadraceError(f"job {id} has no answer: {ending(outcome)}")
+
+
+async def _told(url: str, id: str, after: int, narration: Narration | None) -> Outcome | None:
+    async with (
+        AsyncHeadrace(url, patience=READING) as headrace,
+        aclosing(headrace.events(id, after=after)) as events,
+    ):
+        if narration:
+            return await narration.tell(events)
+        last: Event | None = None
+        async for last in events:
+            typer.echo(last.model_dump_json(by_alias=True, exclude_none=True))
+        return last if isinstance(last, Outcome) else None
+
+
+def _rounds(watch: bool, every: float) -> Iterator[bool]:
+    """False for the first look, then True before each further one."""
+    yield False
+    while watch:
+        time.sleep(every)
+        yield True
+
+
+def _read_input(given: str) -> str:
+    """What INPUT stands for: itself, the standard input, or a file."""
+    try:
+        if given == "-":
+            return sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+        if given.startswith("@"):
+            return Path(given[1:]).read_bytes().decode("utf-8-sig").rstrip("\r\n")
+    except OSError as error:
+        raise typer.BadParameter(
+            f"cannot read {given[1:]!r}: {error.strerror}; text that begins with @ goes through -", param_hint="INPUT"
+        ) from error
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"this is not UTF-8 text: {error}", param_hint="INPUT") from error
+    return given
+
+
+def _object(text: str) -> dict[str, Any]:
+    """The JSON object in `text`, which begins with a brace."""
+    try:
+        parsed: dict[str, Any] = json.loads(text, parse_constant=_no_constant)
+        return parsed
+    except (ValueError, RecursionError) as error:
+        raise typer.BadParameter(
+            f"it begins with {{ and is not JSON: {error}; text that begins so goes in as JSON too", param_hint="INPUT"
+        ) from error
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _wrapped(text: str, known: Sequence[PipelineReport], name: str) -> dict[str, str]:
+    """The text as the one text field of the pipeline's input."""
+    pipeline = next((pipeline for pipeline in known if pipeline.name == name), None)
+    if pipeline is None:
+        names = ", ".join(pipeline.name for pipeline in known) or "none"
+        raise HeadraceError(f"there is no pipeline {name!r}; there are: {names}")
+    if pipeline.text_field is None:
+        raise typer.BadParameter(
+            f"{name} does not take mere text; give it JSON with {fields(pipeline.input)}", param_hint="INPUT"
+        )
+    return {pipeline.text_field: text}
+
+
+def _notes(pairs: Sequence[str]) -> dict[str, str]:
+    if wrong := next((pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair), None):
+        raise typer.BadParameter(f"{wrong!r} is not NAME=VALUE, such as team=blue", param_hint="--metadata")
+    return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _asked_why(headrace: Headrace, job: Job) -> str:
+    with contextlib.suppress(ClientError):
+        return why_it_waits(job, headrace.stages())
+    return ""
+
+
+def _json_list(replies: Sequence[StageReport] | Sequence[PipelineReport]) -> str:
+    return json.dumps([reply.model_dump(mode="json", by_alias=True) for reply in replies], indent=2)

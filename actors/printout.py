@@ -1,0 +1,125 @@
+"""Jobs, stages and pipelines laid out for a person: this is what a terminal shows when it is asked once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from actors.contracts.generation import JsonSchema
+from actors.contracts.subjects import LANES
+from actors.narration import answer_text, spent, visible
+from actors.replies import Backlog, Job, PipelineReport, Replica, StageReport
+
+
+def why_it_waits(job: Job, stages: Sequence[StageReport]) -> str:
+    """What keeps a job from going on, as far as its stage can tell; empty when nothing does."""
+    here = next((stage for stage in stages if stage.stage == job.stage), None)
+    if here is None:
+        return ""
+    if not here.replicas:
+        return f"no replica of {here.stage} answers yet"
+    if not any(replica.state == "ready" for replica in here.replicas):
+        return f"{here.stage} is not ready: " + "; ".join(map(_replica, here.replicas))
+    if job.status == "queued" and here.waiting > 1:
+        return f"{here.waiting} jobs wait for {here.stage}, the oldest for {age(here.oldest_age_s)}"
+    return ""
+
+
+def job_printout(job: Job, *, waits: str = "") -> str:
+    """A job, one fact per line; `waits` is why it does not go on."""
+    where = f" in {job.stage}" if job.stage and not job.ended else ""
+    attempt = f", attempt {job.attempts}" if job.attempts > 1 else ""
+    partial = job.text if not job.ended else None
+    facts = {
+        "job": job.id,
+        "status": job.status.replace("_", " ") + where + attempt,
+        "waits": waits,
+        "pipeline": f"{job.pipeline} {job.version}",
+        "lane": job.lane,
+        "created": _moment(job.created),
+        "updated": _moment(job.updated),
+        "deadline": "" if job.ended else _moment(job.deadline),
+        "metadata": ", ".join(f"{name}={value}" for name, value in job.metadata.items()),
+        "usage": spent(job.usage) if job.usage.prompt_tokens else "",
+        "error": str(job.error) if job.error else "",
+        "text": partial or "",
+        "answer": answer_text(job.answer).rstrip("\n") if job.answer is not None else "",
+    }
+    width = max(map(len, facts)) + 2
+    margin = "\n" + " " * width
+    return visible("\n".join(f"{name:<{width}}{v.replace(chr(10), margin)}" for name, v in facts.items() if v))
+
+
+def stages_printout(stages: Sequence[StageReport]) -> str:
+    """A table of the stages, jobs as waiting + running; below a stage, its replicas that are not ready."""
+    rows = [("STAGE", "WAITING", "RUNNING", "OLDEST", *map(str.upper, LANES), "REPLICAS"), *map(_stage_row, stages)]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    head, *lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    ]
+    told = (
+        line + "".join(f"\n  {said}" for said in _troubled(stage)) for line, stage in zip(lines, stages, strict=True)
+    )
+    return visible("\n".join((head, *told)))
+
+
+def _troubled(stage: StageReport) -> list[str]:
+    return [_replica(replica) for replica in stage.replicas if replica.state != "ready"]
+
+
+def _stage_row(stage: StageReport) -> tuple[str, ...]:
+    lanes = (stage.lanes.get(lane, Backlog()) for lane in LANES)
+    states = [replica.state for replica in stage.replicas]
+    replicas = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "none"
+    cells = (f"{lane.waiting} + {lane.running}" if lane.waiting or lane.running else "-" for lane in lanes)
+    return (stage.stage, str(stage.waiting), str(stage.running), age(stage.oldest_age_s), *cells, replicas)
+
+
+def _replica(replica: Replica) -> str:
+    return f"{replica.worker} is {replica.state}" + (f": {replica.detail}" if replica.detail else "")
+
+
+def pipelines_printout(pipelines: Sequence[PipelineReport]) -> str:
+    """The pipelines, each with what it takes, what it answers and what to type to use it."""
+    return visible("\n\n".join(map(_outline, pipelines)))
+
+
+def _outline(pipeline: PipelineReport) -> str:
+    example = '"some text"' if pipeline.text_field else "'{…}'"
+    return "\n".join(
+        (
+            f"{pipeline.name}  {pipeline.version}",
+            f"  takes    {fields(pipeline.input)}",
+            f"  stages   {', '.join(pipeline.stage_names)}",
+            f"  answers  {fields(pipeline.answer)}",
+            f"  try      headrace submit {pipeline.name} {example} --follow",
+        )
+    )
+
+
+def fields(schema: JsonSchema) -> str:
+    """The fields of an object, each with its type; those that may be left out in brackets."""
+    required = schema.get("required", [])
+    named = {name: f"{name}: {_type(field)}" for name, field in schema.get("properties", {}).items()}
+    return ", ".join(said if name in required else f"[{said}]" for name, said in named.items()) or "no fields"
+
+
+def _type(field: JsonSchema) -> str:
+    if "anyOf" in field:
+        return " or ".join(map(_type, field["anyOf"]))
+    if field.get("type") == "array":
+        return f"list of {_type(field.get('items', {}))}"
+    return str(field.get("type") or field.get("$ref", "anything").rpartition("/")[2])
+
+
+def _moment(at: datetime) -> str:
+    return at.astimezone().isoformat(sep=" ", timespec="seconds")
+
+
+def age(seconds: float | None) -> str:
+    """A length of time in the largest unit that fits."""
+    if seconds is None:
+        return "-"
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"
