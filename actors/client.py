@@ -74,7 +74,9 @@ class Unreachable(ClientError):
 
     def __init__(self, url: str, error: Exception, *, key: str | None = None) -> None:
         why = str(error) or type(error).__name__
-        super().__init__(f"no answer from {url}: {why}; is the server running there?{_again(key)}")
+        super().__init__(
+            f"no answer from {url}: {why}; is the server running there? `headrace up` starts one.{_again(key)}"
+        )
         self.url = url
         self.key = key
 
@@ -339,7 +341,7 @@ class AsyncHeadrace:
     async def _resume(self, id: str, place: _Place, trouble: ClientError | None) -> None:
         """Wait before the next connection, or raise `trouble` when there have been enough."""
         asked = trouble.retry_after if isinstance(trouble, Unavailable) else None
-        if trouble and place.refused and self._patience.gives_up(place.refused, asked=asked):
+        if trouble and self._patience.gives_up(place.refused, asked=asked):
             raise trouble
         if trouble and place.refused <= 1:
             log.warning("stream cut, resuming", extra={"action": "stream.resume", "job": id, "why": str(trouble)})

@@ -378,7 +378,7 @@ class TestReaching:
         with Headrace(url, sleep=waits.append) as headrace, pytest.raises(client.Unreachable) as raised:
             headrace.submit("analysis", {}, key="k1")
         assert str(raised.value).startswith(f"no answer from {url}")
-        assert "is the server running there?" in str(raised.value)
+        assert "is the server running there? `headrace up` starts one." in str(raised.value)
         assert "with the key k1, which makes no second job" in str(raised.value)
         assert len(waits) == Patience().tries - 1
 
