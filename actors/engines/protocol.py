@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol, Self, TypeVar
@@ -83,7 +83,7 @@ class Engine(ABC):
     @abstractmethod
     def generate(
         self, request: str, prompt: Sequence[int], sampling: Sampling, *, said: Sequence[int] = ()
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         """Generate after `prompt` and the already stored output tokens `said`; give pieces as they are made.
 
         `sampling` counts the whole generation, so at most `max_tokens - len(said)` tokens come. The last piece carries

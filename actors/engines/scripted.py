@@ -7,7 +7,7 @@ import codecs
 import json
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from types import TracebackType
 from typing import Any, Self
@@ -123,7 +123,7 @@ class Scripted(Engine):
 
     async def generate(
         self, request: str, prompt: Sequence[int], sampling: Sampling, *, said: Sequence[int] = ()
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         asked = _Bytes().feed(prompt)
         tokens = tokens_of(self._script(asked, sampling))
         end = min(len(tokens), sampling.max_tokens)

@@ -116,15 +116,10 @@ class Link:
             raise NobodyThere(f"nobody answers on {subject}")
         return message
 
-    async def request_many(
-        self, subject: str, data: bytes, *, full: int | None = None, timeout: float = ANSWER_S
-    ) -> tuple[list[Msg], Msg | None]:
-        """Send and collect answers up to the one that carries a `Status` header, or until there are `full`.
-
-        What came before an interruption is given; Unanswered is raised when nothing did.
-        """
+    async def request_many(self, subject: str, data: bytes, *, timeout: float = ANSWER_S) -> tuple[list[Msg], Msg]:
+        """Send and collect answers up to the one that carries a `Status` header. Raises Unanswered."""
         answers: list[Msg] = []
-        done: asyncio.Future[Msg | None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
 
         def take(got: Msg | Unanswered) -> None:
             if done.done():
@@ -135,21 +130,17 @@ class Link:
                 done.set_result(got)
             else:
                 answers.append(got)
-                if len(answers) == full:
-                    done.set_result(None)
 
         token = self._expect(take)
         try:
             await self._publish(subject, data, reply=f"{self._inbox}.{token}")
             async with asyncio.timeout(timeout):
                 last = await done
-        except (TimeoutError, Unanswered) as error:
-            if answers:
-                return answers, None
-            raise Unanswered(str(error) or f"no answer from {subject} within {timeout:g} s") from None
+        except TimeoutError:
+            raise Unanswered(f"no answer from {subject} within {timeout:g} s") from None
         finally:
             del self._waiting[token]
-        if last and last.headers and last.headers.get("Status") == "503":
+        if last.headers and last.headers.get("Status") == "503":
             raise NobodyThere(f"nobody answers on {subject}")
         return answers, last
 

@@ -8,14 +8,15 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 
 import nats.errors
 from nats.aio.msg import Msg
 
 from actors.contracts.events import Record
 from actors.contracts.subjects import LANES, Lane, consumer_name
-from actors.journal.connection import Link, Unanswered
+from actors.journal.connection import ANSWER_S, Link, Unanswered
 from actors.journal.topology import JOBS, NS
 
 log = logging.getLogger(__name__)
@@ -86,15 +87,20 @@ class Puller:
         self._lanes = tuple(lanes)
         self._acks = Acks(link)
         self._arrived: deque[Delivery] = deque()
-        self._standing: dict[str, _Standing] = {}
-        self._sweeps = 0
+        self._standing: dict[Lane, _Standing] = {}
+        self._inbox = link.client.new_inbox()
+        self._sweeps = self._pulls = 0
+        self._asking: _Sweep | None = None
         self._woken = asyncio.Event()
         self._closing = False
 
     async def open(self) -> None:
         """Begin to listen for arrivals; made once, before the first `next`."""
-        self._inbox = self._link.client.new_inbox()
-        self._subscription = await self._link.subscribe(f"{self._inbox}.*", self._on_message)
+        # A delivery keeps its own subject, so what it answers shows only in the subscription that it came by.
+        self._subscriptions = [await self._link.subscribe(f"{self._inbox}.sweep.*", self._on_swept)]
+        for lane in self._lanes:
+            take = partial(self._on_standing, lane)
+            self._subscriptions.append(await self._link.subscribe(f"{self._inbox}.{lane}", take))
         self._link.reconnected.append(self._on_reconnect)
 
     async def next(self) -> list[Delivery]:
@@ -123,8 +129,9 @@ class Puller:
         self._closing = True
         self._woken.set()
         self._link.reconnected.remove(self._on_reconnect)
-        with contextlib.suppress(nats.errors.Error):
-            await self._subscription.unsubscribe()
+        for subscription in self._subscriptions:
+            with contextlib.suppress(nats.errors.Error):
+                await subscription.unsubscribe()
         while self._arrived:
             await self._acks.again(self._arrived.popleft().ack)
 
@@ -136,9 +143,21 @@ class Puller:
         order = self._lanes if self._sweeps % BATCH_TURN else self._lanes[::-1]
         for lane in order:
             if (room := self._room() - len(self._arrived)) > 0:
-                ask = json.dumps({"batch": room, "no_wait": True}).encode()
-                messages, _ = await self._link.request_many(self._next_subject(lane), ask, full=room)
-                self._arrived.extend(Delivery.of(m) for m in messages)
+                await self._pull_now(lane, room)
+
+    async def _pull_now(self, lane: Lane, room: int) -> None:
+        """Whatever waits in a lane, as far as there is room."""
+        self._pulls += 1
+        self._asking = asked = _Sweep(str(self._pulls), room)
+        ask = json.dumps({"batch": room, "no_wait": True}).encode()
+        try:
+            await self._link.send(self._next_subject(lane), ask, reply=f"{self._inbox}.sweep.{asked.token}")
+            async with asyncio.timeout(ANSWER_S):
+                await asked.over.wait()
+        except TimeoutError:
+            raise Unanswered(f"no answer to a pull on {lane}") from None
+        finally:
+            self._asking = None
 
     async def _stand(self) -> None:
         now = asyncio.get_running_loop().time()
@@ -167,8 +186,16 @@ class Puller:
     def _next_subject(self, lane: Lane) -> str:
         return f"$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{consumer_name(self._stage, lane)}"
 
-    async def _on_message(self, message: Msg) -> None:
-        lane = message.subject.rpartition(".")[2]
+    async def _on_swept(self, message: Msg) -> None:
+        sweep, headers = self._asking, message.headers or {}
+        if "Status" not in headers:
+            await self._arrive(Delivery.of(message))
+            if sweep:
+                sweep.left -= 1
+        if sweep and (sweep.left <= 0 or ("Status" in headers and message.subject.endswith(f".{sweep.token}"))):
+            sweep.over.set()
+
+    async def _on_standing(self, lane: Lane, message: Msg) -> None:
         status = (message.headers or {}).get("Status")
         if status == "100":
             if lane in self._standing:
@@ -190,7 +217,18 @@ class Puller:
 
     def _on_reconnect(self) -> None:
         self._standing.clear()  # the server forgot them
+        if self._asking:
+            self._asking.over.set()
         self._woken.set()
+
+
+@dataclass(slots=True)
+class _Sweep:
+    """A pull that does not wait, until all it asked for has come or the server says that there is no more."""
+
+    token: str
+    left: int
+    over: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(slots=True)

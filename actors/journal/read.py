@@ -52,7 +52,7 @@ class Reader:
     async def _page(self, subjects: str, start: int, *, most: int = PAGE) -> tuple[list[Record], bool]:
         ask = json.dumps({"seq": start, "batch": most, "next_by_subj": subjects}).encode()
         messages, end = await self._link.request_many(f"$JS.API.DIRECT.GET.{JOBS}", ask)
-        headers = (end.headers if end else None) or {}
+        headers = end.headers or {}
         match headers.get("Status"):
             case "204":
                 return [record_of(m) for m in messages], int(headers.get("Nats-Num-Pending", "0")) > 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self
 
@@ -19,6 +20,10 @@ class Metered(Engine):
         self._requests = 0
         self._usage = Usage()
         self.model = engine.model
+
+    def note(self, usage: Usage) -> None:
+        """Count what was generated earlier and is used now."""
+        self._usage += usage
 
     def take_usage(self) -> Usage:
         """What was used since the last time somebody took it."""
@@ -52,13 +57,14 @@ class Metered(Engine):
 
     async def generate(
         self, request: str, prompt: Sequence[int], sampling: Sampling, *, said: Sequence[int] = ()
-    ) -> AsyncIterator[Piece]:
+    ) -> AsyncGenerator[Piece, None]:
         self._requests += 1
         name = f"{self._claim}-{self._requests}"
         self._usage += Usage(prompt_tokens=len(prompt))
-        async for piece in self._engine.generate(name, prompt, sampling, said=said):
-            self._usage += Usage(output_tokens=len(piece.tokens))
-            yield piece
+        async with aclosing(self._engine.generate(name, prompt, sampling, said=said)) as pieces:
+            async for piece in pieces:
+                self._usage += Usage(output_tokens=len(piece.tokens))
+                yield piece
 
     async def abort(self, request: str) -> None:
         await self._engine.abort(request)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from actors.contracts.errors import TerminalError
 from actors.contracts.events import Delta
-from actors.contracts.generation import FinishReason, Prompt, Sampling
+from actors.contracts.generation import FinishReason, Prompt, Sampling, Usage
 from actors.engines.protocol import Engine
 from actors.engines.transcript import Transcript
+from actors.runtime.metered import Metered
 from actors.runtime.pacing import Pace
-from actors.runtime.writer import StepWriter
+from actors.runtime.writer import Stamp, StepWriter
 
 
-async def speak(writer: StepWriter, pace: Pace, engine: Engine, prompt: Prompt, sampling: Sampling) -> str:
+async def speak(writer: StepWriter, pace: Pace, engine: Metered, prompt: Prompt, sampling: Sampling) -> str:
     """Generate aloud, in one resumable generation; the whole text, once all of it is stored.
 
     Readers see only what is stored; what the engine makes while an append is under way joins the next one. It goes on
@@ -25,9 +26,11 @@ async def speak(writer: StepWriter, pace: Pace, engine: Engine, prompt: Prompt, 
     """
     await writer.ensure_claimed()
     said, shown = writer.said, writer.shown
-    if writer.finish_reason:
-        return shown
     tokens = engine.encode(prompt)
+    engine.note(Usage(output_tokens=len(said)))
+    if writer.finish_reason:
+        engine.note(Usage(prompt_tokens=len(tokens)))
+        return shown
     if len(tokens) >= engine.context:
         raise TerminalError(
             f"the prompt has {len(tokens):,} tokens; the model takes {engine.context:,} including its output: shorten it"
@@ -42,16 +45,7 @@ async def speak(writer: StepWriter, pace: Pace, engine: Engine, prompt: Prompt, 
             await spoken.something()
             async with pace.turn():
                 piece = spoken.take()
-                await writer.put(
-                    lambda stamp, piece=piece, at=at: Delta(  # type: ignore[misc]  # binds this turn's values
-                        **stamp,
-                        stage=writer.handoff.stage,
-                        text=piece.text,
-                        tokens=piece.tokens,
-                        from_=at,
-                        finish_reason=piece.finish_reason,
-                    )
-                )
+                await writer.say(piece.as_delta(writer.handoff.stage, at))
             text.append(piece.text)
             at += len(piece.tokens)
             if piece.finish_reason:
@@ -90,6 +84,11 @@ class _Piece:
     tokens: tuple[int, ...]
     text: str
     finish_reason: FinishReason | None
+
+    def as_delta(self, stage: str, at: int) -> Callable[[Stamp], Delta]:
+        return lambda stamp: Delta(
+            **stamp, stage=stage, text=self.text, tokens=self.tokens, from_=at, finish_reason=self.finish_reason
+        )
 
 
 class _Spoken:

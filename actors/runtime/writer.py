@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypedDict
 
 from actors.contracts.chain import Chain, digest
-from actors.contracts.envelope import Envelope
+from actors.contracts.envelope import Envelope, Fact
 from actors.contracts.events import HandOff, Outcome, Record, StepStarted, Text, place
 from actors.contracts.fold import StepState, fold_step
 from actors.contracts.generation import FinishReason
@@ -36,10 +36,12 @@ class Stamp(TypedDict):
     n: int
     by: str
     at: datetime
+
+
+class FactStamp(Stamp):
+    """What it fills in on facts: their place in the chain too."""
+
     prev: str
-
-
-Build = Callable[[Stamp], Envelope]
 
 
 class Owners(Protocol):
@@ -105,6 +107,13 @@ class StepWriter:
         return self._chain.text or None
 
     @property
+    def attempt(self) -> int:
+        """Which attempt of the step this is, from 1."""
+        if self.state is None:
+            return 1
+        return self.state.attempts + (0 if self.state.owned_by(self.claim) else 1)
+
+    @property
     def said(self) -> tuple[int, ...]:
         """The token ids that earlier attempts of this step stored."""
         return self.state.tokens if self.state else ()
@@ -136,15 +145,28 @@ class StepWriter:
             if not self.claimed:
                 await self._claim()
 
-    async def put(self, build: Build) -> None:
-        """Store one event of the step. What is no output needs a claim, and takes it if there is none yet."""
+    async def put(self, build: Callable[[FactStamp], Fact]) -> None:
+        """Store a fact. One that does not end the step needs a claim, and takes it if there is none yet."""
         async with self._lock:
-            event = build(self._stamp())
-            if not self.claimed and not isinstance(event, HandOff | Outcome):
+            ends = isinstance(fact := build(self._fact_stamp()), HandOff | Outcome)
+            if not self.claimed and not ends:
                 await self._claim()
-                event = build(self._stamp())
-            while not await self._append(event):
-                event = build(self._stamp())
+                fact = build(self._fact_stamp())
+            while not await self._append(fact):
+                fact = build(self._fact_stamp())
+
+    async def say(self, build: Callable[[Stamp], Text]) -> None:
+        """Store text; needs a claim, and takes it if there is none yet."""
+        async with self._lock:
+            await self._claim()
+            while not await self._append(build(self._stamp())):
+                pass
+
+    async def read_again(self) -> StepState | None:
+        """What the log says now, in full."""
+        async with self._lock:
+            await self._look(claiming=not self.claimed)
+        return self.state
 
     def adopt(self, state: StepState) -> None:
         """Go on from what a fold saw."""
@@ -158,9 +180,9 @@ class StepWriter:
             state = self.state
             reset = bool(state and state.tokens and state.owner and state.owner.model != self._pen.model)
             event = StepStarted(
-                **self._stamp(),
+                **self._fact_stamp(),
                 stage=self.handoff.stage,
-                attempt=(state.attempts if state else 0) + 1,
+                attempt=self.attempt,
                 claim=self.claim,
                 worker=self._pen.worker,
                 ack=self._delivery.ack,
@@ -227,7 +249,7 @@ class StepWriter:
         return quiet.total_seconds() >= self._pen.ack_wait / 2
 
     def _stamp(self) -> Stamp:
-        by = f"{self._pen.worker}/{self.claim}"
-        return Stamp(n=self._chain.n + 1, by=by, at=self._pen.now(), prev=self._chain.prev)
+        return Stamp(n=self._chain.n + 1, by=f"{self._pen.worker}/{self.claim}", at=self._pen.now())
 
-
+    def _fact_stamp(self) -> FactStamp:
+        return FactStamp(**self._stamp(), prev=self._chain.prev)

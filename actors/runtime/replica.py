@@ -1,0 +1,179 @@
+"""One replica of a stage: what it needs, opened with patience, and the worker on top."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import secrets
+import time
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+from actors.contracts.errors import HeadraceError
+from actors.engines.protocol import Engine, EngineError
+from actors.journal.journal import Journal
+from actors.journal.pull import Acks
+from actors.journal.topology import ensure
+from actors.pipeline.pipeline import Pipeline
+from actors.pipeline.stage import Stage
+from actors.runtime.pacing import TextLanes
+from actors.runtime.presence import Owners, Presence, State, WorkerStatus
+from actors.runtime.settings import Settings
+from actors.runtime.step import Bench
+from actors.runtime.worker import Worker
+from actors.runtime.writer import Pen
+
+log = logging.getLogger(__name__)
+
+FIRST_RETRY_S = 1.0
+LONGEST_RETRY_S = 30.0
+
+
+class UnknownStage(HeadraceError):
+    """No pipeline of this installation has the stage."""
+
+
+def load_pipelines(paths: Sequence[str]) -> dict[str, Pipeline]:
+    """Import pipelines by `MODULE:NAME`. Raises HeadraceError with one sentence when one cannot be used."""
+    found: dict[str, Pipeline] = {}
+    topics: dict[str, Stage] = {}
+    for path in paths:
+        pipeline = _load(path)
+        if found.setdefault(pipeline.name, pipeline) is not pipeline:
+            raise HeadraceError(f"two pipelines are called {pipeline.name!r}; rename one of them")
+        for stage in pipeline.stages:
+            if topics.setdefault(stage.name, stage) is not stage:
+                raise HeadraceError(
+                    f"two stages are called {stage.name!r}; a stage's name is its topic and unique in the installation, "
+                    "so rename one of them or use the same stage in both pipelines"
+                )
+    return found
+
+
+def _load(path: str) -> Pipeline:
+    module, _, name = path.partition(":")
+    if not name:
+        raise HeadraceError(f"{path!r} names no pipeline: write MODULE:NAME, for example actors.analysis:analysis")
+    try:
+        pipeline = getattr(importlib.import_module(module), name)
+    except ModuleNotFoundError as error:
+        raise HeadraceError(f"there is no module {error.name!r} (for pipeline {path!r}); is its folder on PYTHONPATH?") from error
+    except AttributeError as error:
+        raise HeadraceError(f"module {module!r} has no {name!r}") from error
+    if not isinstance(pipeline, Pipeline):
+        raise HeadraceError(f"{path!r} is a {type(pipeline).__name__}, not a Pipeline")
+    return pipeline
+
+
+class Replica:
+    """Connects, says how it is, opens what the stage uses, and works until told to stop.
+
+    Nothing that is missing for a while ends it: it goes on trying, says in its presence what is wrong, and jobs wait.
+    """
+
+    def __init__(self, settings: Settings, stage: str) -> None:
+        self._settings = settings
+        pipelines = load_pipelines(settings.pipelines)
+        self._pipelines = {p.name: p for p in pipelines.values() if any(s.name == stage for s in p.stages)}
+        found = next((s for p in self._pipelines.values() for s in p.stages if s.name == stage), None)
+        if found is None:
+            raise UnknownStage(f"no pipeline has a stage {stage!r}; there are: {', '.join(pipelines)}")
+        self._stage = found
+        self.name = f"{stage}-{secrets.token_hex(4)}"
+        self._worker: Worker | None = None
+        self._engine: Engine | None = None
+        self._state: State = "starting"
+        self._detail = "connecting to nats-server"
+        self._since = time.time()
+        self._stopping = asyncio.Event()
+
+    def status(self) -> WorkerStatus:
+        """How it is now."""
+        worker = self._worker
+        return WorkerStatus(
+            worker=self.name,
+            stage=self._stage.name,
+            state="draining" if worker and worker.draining else self._state,
+            detail=self._detail,
+            jobs=worker.jobs if worker else 0,
+            free=worker.free if worker else 0,
+            since=self._since,
+        )
+
+    async def run(self) -> None:
+        """Work until stopped."""
+        async with Journal.open(self._settings.nats_urls, self.name) as journal:
+            await ensure(
+                journal.signals,
+                [self._stage.name],
+                replicas=self._settings.nats_replicas,
+                max_bytes=self._settings.max_bytes,
+                ack_wait=self._settings.ack_wait,
+            )
+            await Presence(journal.signals, holds=self._holds, status=self.status).open()
+            async with contextlib.AsyncExitStack() as stack:
+                resource = await self._open_resource(stack)
+                if not self._stopping.is_set():
+                    await self._work(journal, resource)
+
+    async def stop(self, within: float) -> None:
+        """Drain: take nothing new, finish or hand back what is running, within about so many seconds."""
+        self._stopping.set()
+        if self._worker:
+            await self._worker.drain(within)
+
+    async def check(self) -> None:
+        """Raises EngineError when the engine is dead or hangs, so that this replica is replaced."""
+        if self._worker:
+            self._worker.check()
+        if self._engine and self._state == "ready":
+            await self._engine.check()
+
+    async def _work(self, journal: Journal, resource: object) -> None:
+        self._engine = resource if isinstance(resource, Engine) else None
+        pen = Pen(
+            worker=self.name,
+            appender=journal.appender,
+            reader=journal.reader,
+            owners=Owners(journal.signals),
+            retry=self._stage.retry,
+            ack_wait=self._settings.ack_wait,
+            model=self._engine.revision if self._engine else None,
+        )
+        bench = Bench(self._stage, self._pipelines, resource, pen, Acks(journal.pulls), TextLanes(), Random())
+        self._worker = Worker(
+            bench, journal.pulls, ack_wait=self._settings.ack_wait, hang_after=self._settings.hang_after
+        )
+        self._become("ready", "")
+        await self._worker.run()
+
+    async def _open_resource(self, stack: contextlib.AsyncExitStack) -> Any:
+        """What the stage uses, once it opens; tries again with growing pauses until then."""
+        uses = self._stage.uses
+        if uses is None:
+            return None
+        if isinstance(uses, Engine) and uses.model is None and self._settings.model:
+            uses = uses.with_model(self._settings.model)
+        pause = FIRST_RETRY_S
+        while not self._stopping.is_set():
+            self._become("loading", f"opening {type(uses).__name__}")
+            try:
+                return await stack.enter_async_context(uses)
+            except (EngineError, OSError, HeadraceError, ValueError, RuntimeError) as error:
+                self._become("failed", f"{error} (tried again in {pause:.0f} s)")
+                log.error("cannot open what the stage uses", extra={"action": "open_failed", "stage": self._stage.name, "reason": str(error)})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
+            pause = min(pause * 2, LONGEST_RETRY_S)
+        return None
+
+    def _holds(self, claim: str) -> bool:
+        return self._worker is not None and self._worker.holds(claim)
+
+    def _become(self, state: State, detail: str) -> None:
+        self._state, self._detail, self._since = state, detail, time.time()
+        log.info("a worker changed state", extra={"action": "worker_state", "worker": self.name, "state": state, "detail": detail})

@@ -1,0 +1,80 @@
+"""What `once`, `speak` and `report` do in a running step."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import cast
+
+from pydantic import BaseModel, JsonValue
+
+from actors.contracts.errors import TerminalError
+from actors.contracts.events import Progress, StepPart
+from actors.contracts.generation import Prompt, Sampling, Usage
+from actors.contracts.messages import Message, Packed
+from actors.pipeline.job import Speaks, Value
+from actors.pipeline.pipeline import Pipeline
+from actors.runtime.metered import Metered
+from actors.runtime.pacing import Pace
+from actors.runtime.speech import speak
+from actors.runtime.writer import StepWriter
+
+
+class RunningStep:
+    """Keeps what a step does in the log, and gives back what an earlier attempt kept. Implements `StepLog`."""
+
+    def __init__(self, writer: StepWriter, pipeline: Pipeline, pace: Pace, engine: Metered | None) -> None:
+        self._writer = writer
+        self._pipeline = pipeline
+        self._pace = pace
+        self._engine = engine
+        self._spoken = False
+        self._stored = Usage()
+
+    @property
+    def usage(self) -> Usage:
+        """What this step used in all: its stored pieces, of whatever attempt, and what this attempt did beside them."""
+        earlier = self._writer.state.usage if self._writer.state else Usage()
+        return earlier + self._stored + (self._engine.take_usage() if self._engine else Usage())
+
+    async def once(self, key: str, work: Callable[[], Awaitable[Value]]) -> Value:
+        await self._writer.ensure_claimed()
+        state = self._writer.state
+        if state and (part := state.parts.get(key)):
+            return cast("Value", self._unpack(key, part.type, part.value))
+        value = await work()
+        kind, packed = self._pack(key, value)
+        usage = self._engine.take_usage() if self._engine else Usage()
+        await self._writer.put(lambda stamp: StepPart(**stamp, key=key, value=packed, type=kind, usage=usage))
+        self._stored += usage
+        return value
+
+    async def speak(self, engine: Speaks, prompt: Prompt, sampling: Sampling) -> str:
+        if not isinstance(engine, Metered):
+            raise TerminalError("job.speak needs the engine that the stage was given: declare uses=Vllm() and pass it on")
+        if self._spoken:
+            raise TerminalError("a step speaks once: use two stages, or engine.structured inside job.once for the other")
+        self._spoken = True
+        return await speak(self._writer, self._pace, engine, prompt, sampling)
+
+    async def report(self, message: str, done: int | None, total: int | None) -> None:
+        stage = self._writer.handoff.stage
+        async with self._pace.turn():
+            await self._writer.say(lambda stamp: Progress(**stamp, stage=stage, message=message, done=done, total=total))
+
+    def _pack(self, key: str, value: BaseModel | JsonValue) -> tuple[str | None, JsonValue]:
+        if isinstance(value, Message) and value.wire_name() in self._pipeline.messages:
+            packed = Packed.of(value)
+            return packed.type, packed.body
+        if isinstance(value, BaseModel):
+            raise TerminalError(
+                f"job.once({key!r}) returned a {type(value).__name__}, which is no message of pipeline "
+                f"{self._pipeline.name!r}: return one of its messages, or JSON"
+            )
+        return None, value
+
+    def _unpack(self, key: str, kind: str | None, value: JsonValue) -> BaseModel | JsonValue:
+        if kind is None:
+            return value
+        if kind not in self._pipeline.messages:
+            raise TerminalError(f"job.once({key!r}) stored a {kind}, which pipeline {self._pipeline.name!r} no longer has")
+        return self._pipeline.messages[kind].model_validate(value)
