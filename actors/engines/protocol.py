@@ -65,7 +65,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def revision(self) -> str:
-        """Changes whenever the same token ids could mean something else; what was stored before cannot be gone on from."""
+        """Changes whenever the same token ids could mean something else; then nothing stored before can be gone on from."""
 
     @property
     @abstractmethod
@@ -88,7 +88,8 @@ class Engine(ABC):
 
         `sampling` counts the whole generation, so at most `max_tokens - len(said)` tokens come. The last piece carries
         `finish_reason`. Stop strings are not the engine's business: `sampling.stop` is ignored here. Closing the
-        iterator aborts the request. Raises EngineError when the engine dies.
+        iterator aborts the request. An empty `request` is given a name of its own. Raises EngineError when the engine
+        dies, TerminalError when it cannot take this request (its prompt leaves no room, say).
         """
 
     @abstractmethod

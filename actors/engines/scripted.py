@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import codecs
+import contextlib
+import itertools
 import json
 import os
 import signal
@@ -19,7 +21,7 @@ BYTES_PER_TOKEN = 5
 
 
 def tokens_of(text: str) -> list[int]:
-    """Text as token ids: each is up to five bytes of its UTF-8, with a leading one, so that ids and bytes go both ways."""
+    """Text as token ids: up to five bytes of its UTF-8 each, led by a one, so that ids and bytes go both ways."""
     tokens: list[int] = []
     for word in _words(text.encode()):
         chunks = (word[at : at + BYTES_PER_TOKEN] for at in range(0, len(word), BYTES_PER_TOKEN))
@@ -85,13 +87,11 @@ class Scripted(Engine):
     model: str | None = None
     computed: dict[str, int] = field(default_factory=dict)
     """Tokens made for each request, thrown-away ones included."""
-    steps_after_abort: int = 0
-    """Tokens made for requests that had been aborted."""
 
     def __post_init__(self) -> None:
         self._steps = 0
-        self._running: set[str] = set()
-        self._aborted: set[str] = set()
+        self._running: dict[str, asyncio.Event] = {}
+        self._names = itertools.count()
         self._dead = ""
         self._played: dict[Cue, int] = {}
 
@@ -127,7 +127,8 @@ class Scripted(Engine):
         asked = _Bytes().feed(prompt)
         tokens = tokens_of(self._script(asked, sampling))
         end = min(len(tokens), sampling.max_tokens)
-        self._running.add(request)
+        request = request or f"unnamed-{next(self._names)}"
+        aborted = self._running[request] = asyncio.Event()
         try:
             async with self._slots:
                 due = asyncio.get_running_loop().time() + self.first_token_s
@@ -135,18 +136,21 @@ class Scripted(Engine):
                     yield Piece((), "stop" if len(said) >= len(tokens) else "length")
                 for at in range(len(said), end):
                     await self._play(asked, at)
-                    await self._wait_until(due)
-                    self._make(request)
+                    await self._wait_until(due, aborted)
+                    if aborted.is_set():
+                        yield Piece((), "abort")
+                        return
+                    self._steps += 1
+                    self.computed[request] = self.computed.get(request, 0) + 1
                     last = at == end - 1
                     yield Piece((tokens[at],), ("stop" if end == len(tokens) else "length") if last else None)
                     due += self.token_s
         finally:
-            self._running.discard(request)
-            self._aborted.discard(request)
+            del self._running[request]
 
     async def abort(self, request: str) -> None:
         if request in self._running:
-            self._aborted.add(request)
+            self._running[request].set()
 
     def pulse(self) -> Pulse:
         return Pulse(self._steps, len(self._running))
@@ -162,17 +166,19 @@ class Scripted(Engine):
             return json.dumps(self.says_structured(asked))
         return self.says if isinstance(self.says, str) else self.says(asked)
 
-    def _make(self, request: str) -> None:
-        self._steps += 1
-        self.computed[request] = self.computed.get(request, 0) + 1
-        if request in self._aborted:
-            self.steps_after_abort += 1
-
-    async def _wait_until(self, due: float) -> None:
-        if self.gate is not None:
-            await self.gate.wait()
-        if (wait := due - asyncio.get_running_loop().time()) > 0:
-            await asyncio.sleep(wait)
+    async def _wait_until(self, due: float, aborted: asyncio.Event) -> None:
+        """Wait for the gate and for the time, unless the request is aborted meanwhile."""
+        if self.gate is not None and not self.gate.is_set():
+            waiting = [asyncio.ensure_future(event.wait()) for event in (self.gate, aborted)]
+            try:
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for wait in waiting:
+                    wait.cancel()
+        if due > asyncio.get_running_loop().time():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(due):
+                    await aborted.wait()
         else:
             await asyncio.sleep(0)
         await self.check()

@@ -10,7 +10,7 @@ from actors.engines.protocol import Decoder
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What some tokens added: text that may be shown, how many of the tokens were taken, and whether a stop string came."""
+    """What some tokens added: text that may be shown, how many of them were taken, and whether a stop string came."""
 
     text: str
     taken: int
