@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from actors.contracts.subjects import LANES, Lane, consumer_name, handoffs
 from actors.journal.connection import ApiError, Link
@@ -11,6 +12,7 @@ from actors.journal.read import Reader
 from actors.journal.topology import JOBS
 
 NO_CONSUMER = 10014
+NO_STREAM = 10059
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,17 +33,28 @@ async def stage_lag(link: Link, reader: Reader, stage: str) -> list[Lag]:
     return [await _lane_lag(link, reader, stage, lane) for lane in LANES]
 
 
+async def ack_floor(link: Link, stage: str, lane: Lane) -> int:
+    """The sequence up to which every hand-off of this stage and lane is acknowledged. Raises Unanswered."""
+    info = await _consumer(link, stage, lane)
+    return int(info["ack_floor"]["stream_seq"]) if info else 0
+
+
 async def _lane_lag(link: Link, reader: Reader, stage: str, lane: Lane) -> Lag:
-    try:
-        info = await link.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(stage, lane)}")
-    except ApiError as error:
-        if error.code != NO_CONSUMER:
-            raise
+    info = await _consumer(link, stage, lane)
+    if info is None:
         return Lag(lane, 0, 0, None)
     waiting, running = int(info["num_pending"]), int(info["num_ack_pending"])
     oldest = None
     if waiting or running:
-        floor = int(info["ack_floor"]["stream_seq"])
-        first = await reader.first_after(handoffs(stage, lane), floor)
-        oldest = first.stored_at if first else None
+        first = await reader.after(handoffs(stage, lane), int(info["ack_floor"]["stream_seq"]), most=1)
+        oldest = first[0].stored_at if first else None
     return Lag(lane, waiting, running, oldest)
+
+
+async def _consumer(link: Link, stage: str, lane: Lane) -> dict[str, Any] | None:
+    try:
+        return await link.api(f"CONSUMER.INFO.{JOBS}.{consumer_name(stage, lane)}")
+    except ApiError as error:
+        if error.code in (NO_CONSUMER, NO_STREAM):
+            return None
+        raise

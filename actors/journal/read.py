@@ -44,10 +44,10 @@ class Reader:
         """The job's last message, as the leader knows it."""
         return await self._from_leader({"last_by_subj": job_filter(tenant, job)})
 
-    async def first_after(self, subjects: str, seq: int) -> Record | None:
-        """The first message on these subjects with a sequence over `seq`."""
-        page, _ = await self._page(subjects, seq + 1, most=1)
-        return page[0] if page else None
+    async def after(self, subjects: str, seq: int, *, most: int = PAGE) -> list[Record]:
+        """The first messages on these subjects with sequences over `seq`, at most so many."""
+        page, _ = await self._page(subjects, seq + 1, most=most)
+        return page
 
     async def _page(self, subjects: str, start: int, *, most: int = PAGE) -> tuple[list[Record], bool]:
         ask = json.dumps({"seq": start, "batch": most, "next_by_subj": subjects}).encode()

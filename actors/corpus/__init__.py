@@ -1,0 +1,1 @@
+"""The sample corpus of `retrieve`, as package data."""

@@ -1,0 +1,124 @@
+"""The Serve deployments: how a loop of ours, or an HTTP application, becomes replicas."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ray import serve
+from starlette.types import ASGIApp
+
+from actors.pipeline.stage import Stage
+from actors.runtime.replica import Replica
+from actors.runtime.settings import Settings
+from actors.runtime.telemetry import log_as_json
+
+STOP_POLL_S = 0.1
+HEALTH_PERIOD_S = 2.0
+HEALTH_TIMEOUT_S = 30.0
+MARGIN_S = 5.0
+"""What Serve leaves a replica to stop in, over what the replica takes for itself."""
+
+STREAMS_PER_REPLICA = 10_000
+"""Requests that one HTTP replica has open at most; each open stream is one."""
+
+OWN_THREAD = {"RAY_SERVE_RUN_USER_CODE_IN_SEPARATE_THREAD": "1", "RAY_SERVE_REQUEST_PATH_LOG_BUFFER_SIZE": "1"}
+"""For loops: a busy event loop must not hold up Serve's own, and log lines must not be lost in a buffer."""
+
+
+class Loop(Protocol):
+    """Something that runs until it is told to stop. It knows nothing of Serve."""
+
+    async def run(self) -> None: ...
+
+    async def stop(self, within: float) -> None: ...
+
+    async def check(self) -> None: ...
+
+
+class LoopActor:
+    """Runs a loop as a Serve replica: started with it, checked, and drained before it ends.
+
+    The constructor never waits and never fails for what is only missing for a while: three failed constructors would
+    end the deployment for good.
+    """
+
+    def __init__(self, make: Callable[[], Loop], drain: float) -> None:
+        log_as_json(serve.get_replica_context().replica_tag)
+        self._drain = drain
+        self._loop = make()
+        self._task = asyncio.create_task(self._loop.run())
+
+    async def check_health(self) -> None:
+        if self._task.done():
+            raise RuntimeError("the loop has ended") from (None if self._task.cancelled() else self._task.exception())
+        await self._loop.check()
+
+    async def __del__(self) -> None:
+        await self._loop.stop(self._drain)
+        await asyncio.wait({self._task}, timeout=MARGIN_S / 2)
+        self._task.cancel()
+
+
+class HttpActor:
+    """Serves an HTTP application that is built inside the replica."""
+
+    def __init__(self, build: Callable[[], ASGIApp]) -> None:
+        log_as_json(serve.get_replica_context().replica_tag)
+        self._build = build
+
+    def __serve_build_asgi_app__(self) -> ASGIApp:
+        return self._build()
+
+
+def loop_application(
+    name: str, make: Callable[[], Loop], *, replicas: int, actor_options: dict[str, Any], drain: float
+) -> serve.Application:
+    """A deployment without a route: deploying or scaling it never touches the proxy."""
+    deployment = serve.deployment(
+        name=name,
+        num_replicas=replicas,
+        max_ongoing_requests=1,
+        ray_actor_options={**actor_options, "runtime_env": {"env_vars": OWN_THREAD}},
+        graceful_shutdown_wait_loop_s=STOP_POLL_S,
+        graceful_shutdown_timeout_s=drain + MARGIN_S,
+        health_check_period_s=HEALTH_PERIOD_S,
+        health_check_timeout_s=HEALTH_TIMEOUT_S,
+    )
+    return deployment(LoopActor).bind(make, drain)
+
+
+def stage_application(settings: Settings, stage: Stage) -> serve.Application:
+    """The deployment of one stage, on the compute that it asks for."""
+    gpus = stage.gpus if settings.gpus else 0.0
+    return loop_application(
+        stage.name,
+        _StageReplica(settings, stage.name),
+        replicas=stage.replicas,
+        actor_options={"num_cpus": stage.cpus, "num_gpus": gpus},
+        drain=settings.drain,
+    )
+
+
+class _StageReplica:
+    """Makes a stage's replica from what travels to it: the settings and a name. Stages themselves are never pickled."""
+
+    def __init__(self, settings: Settings, stage: str) -> None:
+        self._settings = settings
+        self._stage = stage
+
+    def __call__(self) -> Loop:
+        return Replica(self._settings, self._stage)
+
+
+def http_application(name: str, build: Callable[[], ASGIApp], *, replicas: int = 1) -> serve.Application:
+    """The deployment of an HTTP application. Its number of replicas is fixed: a change would cut open streams."""
+    deployment = serve.deployment(
+        name=name,
+        num_replicas=replicas,
+        max_ongoing_requests=STREAMS_PER_REPLICA,
+        ray_actor_options={"num_cpus": 0.1},
+        health_check_period_s=HEALTH_PERIOD_S,
+    )
+    return deployment(serve.ingress()(HttpActor)).bind(build)
