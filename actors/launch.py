@@ -2,10 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
+from actors.client import AsyncHeadrace, ClientError, Patience
 from actors.contracts.errors import HeadraceError
+from actors.engines import Vllm, smollm2
+from actors.journal.connection import Link
+from actors.journal.server import EmbeddedServer
+from actors.journal.topology import ensure
+from actors.narration import Narration
+from actors.pipeline import Pipeline
+from actors.replies import Completed
+from actors.runtime.cluster import LocalCluster, first_free, is_free
+from actors.runtime.replica import load_pipelines
+from actors.runtime.settings import Settings
+
+T = TypeVar("T")
+
+FIRST_PORT = 8000
+CONNECT_S = 10.0
+READY_S = 180.0
+LOOK_EVERY_S = 1.0
+
+SAMPLES = {
+    "analysis": {
+        "text": "A mill wheel turns 7 times a minute. How many turns is that in 45 minutes, and what is a headrace?"
+    },
+}
+"""A job for each pipeline that comes with Headrace, to see it work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +61,259 @@ class LaunchOptions:
     pipelines: tuple[str, ...] = ()
 
 
+class CannotStart(HeadraceError):
+    """Something that a start needs is not there; the message says what to do."""
+
+
 def up(options: LaunchOptions) -> int:
     """Start everything, run the sample job, and serve until Ctrl-C. Returns the exit status."""
-    raise HeadraceError(f"nothing can be started on {options.host} yet")
+    sys.path.insert(0, os.getcwd())  # a pipeline of one's own is found where one stands
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    try:
+        return asyncio.run(_up(options))
+    except HeadraceError as error:
+        print(f"headrace: {error}", file=sys.stderr)
+        return 1
+    except (_Stopped, KeyboardInterrupt):
+        return 130
+
+
+async def _up(options: LaunchOptions) -> int:
+    settings = _settings(options)
+    pipelines = load_pipelines(settings.pipelines)
+    with _stopping_gently() as stop:
+        settings = await _until(stop, _with_model(settings, pipelines))
+        async with _log_of_jobs(settings) as with_log, _serving(with_log, stop) as serving:
+            return await _run(serving, pipelines, stop, once=options.once)
+
+
+def _settings(options: LaunchOptions) -> Settings:
+    given = {
+        "host": options.host,
+        "port": options.port,
+        "model": options.model,
+        "nats_url": options.nats_url,
+        "data": options.data,
+        "pipelines": options.pipelines or None,
+    }
+    settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+    if settings.port:
+        if not is_free(settings.host, settings.port):
+            raise CannotStart(
+                f"port {settings.port} is taken; stop what listens there, or choose another with PORT= or --port"
+            )
+        return settings
+    return settings.model_copy(update={"port": first_free(settings.host, itertools.count(FIRST_PORT))})
+
+
+async def _with_model(settings: Settings, pipelines: dict[str, Pipeline]) -> Settings:
+    """The settings with the small model's folder, if a stage needs a model and none is named."""
+    engines = [s.uses for p in pipelines.values() for s in p.stages if isinstance(s.uses, Vllm)]
+    if settings.model:
+        if settings.model.startswith((".", "/", "~")) and not Path(settings.model).expanduser().is_dir():
+            raise CannotStart(
+                f"there is no model folder {settings.model}; give a folder or a hub name with MODEL= or --model"
+            )
+        return settings
+    if all(engine.model for engine in engines):
+        return settings
+    folder = await asyncio.to_thread(smollm2.prepare, (settings.data / "models").absolute(), say=_tell)
+    return settings.model_copy(update={"model": str(folder)})
+
+
+@asynccontextmanager
+async def _log_of_jobs(settings: Settings) -> AsyncIterator[Settings]:
+    """A server that holds the jobs: the one that is named, or one of our own."""
+    if settings.nats_url:
+        await _check_reachable(settings.nats_urls)
+        _tell(f"nats-server  {', '.join(_bare(url) for url in settings.nats_urls)}")
+        yield settings
+        return
+    async with EmbeddedServer((settings.data / "nats").absolute()) as server:
+        _tell(f"nats-server  {_bare(server.url)}  jobs are kept in {settings.data}")
+        yield settings.model_copy(
+            update={"nats_url": server.url, "max_bytes": min(settings.max_bytes, server.jobs_bytes)}
+        )
+
+
+async def _check_reachable(urls: list[str]) -> None:
+    try:
+        async with asyncio.timeout(CONNECT_S):
+            link = await Link.open(urls, "headrace-up")
+    except TimeoutError:
+        named = ", ".join(_bare(url) for url in urls)
+        raise CannotStart(
+            f"no nats-server answers at {named}; start it, or leave NATS_URL out to use one of our own"
+        ) from None
+    await link.close()
+
+
+@asynccontextmanager
+async def _serving(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Settings]:
+    """Ray and every application, until the way out."""
+    cluster = LocalCluster(settings.host, settings.port)
+    try:
+        _tell("ray          starting")
+        await _until(stop, asyncio.to_thread(cluster.start))
+        _point_to_logs(settings, cluster)
+        settings = settings.model_copy(update={"gpus": cluster.has_gpus()})
+        await _until(stop, _make_streams(settings))
+        await _until(stop, asyncio.to_thread(_deploy, cluster, settings))
+        yield settings
+    finally:
+        _tell("stopping")
+        await asyncio.to_thread(cluster.stop)
+
+
+async def _make_streams(settings: Settings) -> None:
+    link = await Link.open(settings.nats_urls, "headrace-up")
+    stages = {s.name for p in load_pipelines(settings.pipelines).values() for s in p.stages}
+    try:
+        await ensure(
+            link, stages, replicas=settings.nats_replicas, max_bytes=settings.max_bytes, ack_wait=settings.ack_wait
+        )
+    finally:
+        await link.close()
+
+
+def _deploy(cluster: LocalCluster, settings: Settings) -> None:
+    import serve_app
+
+    cluster.deploy([(a.name, a.route, a.application) for a in serve_app.applications(settings)])
+
+
+async def _run(settings: Settings, pipelines: dict[str, Pipeline], stop: asyncio.Event, *, once: bool) -> int:
+    url = f"http://{settings.host}:{settings.port}"
+    async with AsyncHeadrace(url, patience=Patience(tries=60)) as client:
+        await _until(stop, _ready(client))
+        _tell(f"http         {url}")
+        watching = asyncio.create_task(_watch_stages(client, give_up=once))
+        try:
+            sample = next(((p, SAMPLES[p]) for p in pipelines if p in SAMPLES), None)
+            status = await _until(stop, _show(client, *sample, watching)) if sample else 0
+        finally:
+            watching.cancel()
+    if once:
+        return status
+    _print_urls(url, pipelines)
+    await stop.wait()
+    return 0
+
+
+async def _ready(client: AsyncHeadrace) -> None:
+    """Until a job can be stored."""
+    begun = time.monotonic()
+    while True:
+        try:
+            await client.pipelines()
+            return
+        except ClientError as error:
+            if time.monotonic() - begun > READY_S:
+                raise CannotStart(f"HTTP did not come up within {READY_S:.0f} s: {error}") from error
+            await asyncio.sleep(0.3)
+
+
+async def _show(client: AsyncHeadrace, pipeline: str, sample: dict[str, str], watching: asyncio.Task[None]) -> int:
+    """Submit the sample job and tell what happens to it. It may wait for its engine: that is what the log is for."""
+    accepted = await client.submit(pipeline, sample)
+    _tell(f"job          {accepted.id}  {sample['text']}")
+    told = asyncio.create_task(Narration(text=sys.stdout, notes=sys.stderr).tell(client.events(accepted.id)))
+    try:
+        await asyncio.wait({told, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not told.done():
+            await watching  # raises why a stage cannot start
+        outcome = await told
+    finally:
+        told.cancel()
+    if not isinstance(outcome, Completed):
+        return 1
+    answer = outcome.answer
+    print(f"answer       {answer.get('text', answer)}", file=sys.stdout, flush=True)
+    return 0
+
+
+async def _watch_stages(client: AsyncHeadrace, *, give_up: bool) -> None:
+    """Tell how the stages come up; with `give_up`, one that cannot ends the start. Raises CannotStart."""
+    known: dict[str, tuple[str, str]] = {}
+    while True:
+        with contextlib.suppress(ClientError):
+            for stage in await client.stages():
+                for replica in stage.replicas:
+                    seen = (replica.state, replica.detail if replica.state == "failed" else "")
+                    if known.get(replica.worker) == seen:
+                        continue
+                    known[replica.worker] = seen
+                    _tell(f"{stage.stage:<12} {replica.state}{f': {replica.detail}' if replica.detail else ''}")
+                    if give_up and replica.state == "failed":
+                        raise CannotStart(f"stage {stage.stage!r} cannot start: {replica.detail}")
+        await asyncio.sleep(LOOK_EVERY_S)
+
+
+def _point_to_logs(settings: Settings, cluster: LocalCluster) -> None:
+    """Leave a link to the cluster's logs in the data folder, for as long as it runs."""
+    link = settings.data / "logs"
+    with contextlib.suppress(OSError):
+        link.unlink(missing_ok=True)
+        link.symlink_to(cluster.logs)
+
+
+def _print_urls(url: str, pipelines: dict[str, Pipeline]) -> None:
+    _tell("")
+    for name in pipelines:
+        _tell(f"  submit     POST {url}/v1/pipelines/{name}/jobs")
+    _tell(f"  follow     GET  {url}/v1/events/<id>")
+    _tell(f"  stages     GET  {url}/v1/stages")
+    _tell(f"  API        {url}/docs")
+    _tell("")
+    _tell("serving until Ctrl-C; in another terminal:")
+    _tell(f"  .venv/bin/headrace submit {next(iter(pipelines))} --url {url} -f 'What is a tailrace?'")
+
+
+def _tell(line: str) -> None:
+    """A line about the start, for people."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _bare(url: str) -> str:
+    """A server's address without its password."""
+    return url.rpartition("@")[2].removeprefix("nats://")
+
+
+class _Stopped(Exception):
+    """Somebody asked for the stop before the start was through."""
+
+
+async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
+    """What `work` returns. Raises _Stopped when `stop` is set first; what it began is undone by who owns it."""
+    task, stopped = asyncio.ensure_future(work), asyncio.create_task(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise _Stopped
+        return task.result()
+    finally:
+        stopped.cancel()
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+
+@contextmanager
+def _stopping_gently() -> Iterator[asyncio.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; what is running then ends in order. A second Ctrl-C interrupts."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def ask() -> None:
+        if stop.is_set():
+            loop.remove_signal_handler(signal.SIGINT)
+        stop.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, ask)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)

