@@ -10,7 +10,7 @@ from typing import Protocol, Self, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from actors.contracts.errors import HeadraceError, RetryableError
+from actors.contracts.errors import HeadraceError, RetryableError, TerminalError
 from actors.contracts.generation import Piece, Prompt, Sampling
 
 M = TypeVar("M", bound=BaseModel)
@@ -65,7 +65,7 @@ class Engine(ABC):
     @property
     @abstractmethod
     def revision(self) -> str:
-        """Changes whenever the same token ids could mean something else; then nothing stored before can be gone on from."""
+        """Changes whenever the same token ids could mean something else: what was stored under another one is void."""
 
     @property
     @abstractmethod
@@ -121,3 +121,10 @@ class Engine(ABC):
             raise RetryableError(
                 f"the model's {returns.__name__} is not whole after {max_tokens} tokens; raise max_tokens: {error}"
             ) from error
+
+    def _expect_room(self, prompt: Sequence[int]) -> None:
+        """Raises TerminalError when a prompt leaves no room for an output."""
+        if len(prompt) >= self.context:
+            raise TerminalError(
+                f"the prompt has {len(prompt):,} tokens; the model takes {self.context:,} with its output: shorten it"
+            )

@@ -124,6 +124,7 @@ class Scripted(Engine):
     async def generate(
         self, request: str, prompt: Sequence[int], sampling: Sampling, *, said: Sequence[int] = ()
     ) -> AsyncGenerator[Piece, None]:
+        self._expect_room(prompt)
         asked = _Bytes().feed(prompt)
         tokens = tokens_of(self._script(asked, sampling))
         end = min(len(tokens), sampling.max_tokens)

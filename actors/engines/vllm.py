@@ -111,10 +111,7 @@ class Vllm(Engine):
     async def generate(
         self, request: str, prompt: Sequence[int], sampling: Sampling, *, said: Sequence[int] = ()
     ) -> AsyncGenerator[Piece, None]:
-        if len(prompt) >= self.context:
-            raise TerminalError(
-                f"the prompt has {len(prompt):,} tokens; the model takes {self.context:,} with its output"
-            )
+        self._expect_room(prompt)
         if len(said) >= min(sampling.max_tokens, self.context - len(prompt)):
             yield Piece((), "length")
             return
@@ -135,10 +132,11 @@ class Vllm(Engine):
         return Pulse(self._steps, self._running)
 
     async def check(self) -> None:
+        llm = self._running_llm()
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
-            await self._running_llm().check_health()
+            await llm.check_health()
         except EngineDeadError as error:
             raise _died() from error
 
