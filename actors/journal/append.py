@@ -104,7 +104,7 @@ class Appender:
                         if not self._link.is_up:
                             await self._link.wait_until_up()
                     else:
-                        if "seq" in answer:
+                        if "error" not in answer:  # a refusal carries a `seq` too: 0
                             return int(answer["seq"])
                         code, waited = _refusal(answer)
                         if code == IN_FLIGHT:

@@ -1,0 +1,46 @@
+"""The log, opened on real servers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest_asyncio
+
+from actors.journal import Journal
+from actors.journal.topology import ensure
+from tests.nats_servers import Servers
+
+STAGES = ("write", "polish")
+"""The stages whose consumers there are in every opened log."""
+
+ACK_WAIT_S = 2.0
+
+
+@asynccontextmanager
+async def opened(servers: Servers, name: str = "test") -> AsyncIterator[Journal]:
+    """The log on these servers, made if it is not there."""
+    async with Journal.open(servers.urls, name) as journal:
+        await ensure(journal.signals, STAGES, replicas=servers.replicas, max_bytes=1 << 30, ack_wait=ACK_WAIT_S)
+        yield journal
+
+
+@pytest_asyncio.fixture
+async def journal(servers: Servers) -> AsyncIterator[Journal]:
+    """The log, on one server and on a cluster of three."""
+    async with opened(servers) as journal:
+        yield journal
+
+
+@pytest_asyncio.fixture
+async def journal_r1(r1: Servers) -> AsyncIterator[Journal]:
+    """The log, on one server."""
+    async with opened(r1) as journal:
+        yield journal
+
+
+@pytest_asyncio.fixture
+async def journal_r3(r3: Servers) -> AsyncIterator[Journal]:
+    """The log, on a cluster of three."""
+    async with opened(r3) as journal:
+        yield journal
