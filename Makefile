@@ -39,7 +39,7 @@ check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy .
-	@$(BIN)/lint-imports
+	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/pytest tests/unit tests/contract -m 'not vllm'
 
 chaos browser: setup
