@@ -5,18 +5,23 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, PlainSerializer
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 VERSION = 1
 """The wire version that this code writes. A removed or retyped field makes a new one; an added optional field does not."""
 
 
 def _from_wire(value: object) -> object:
-    return datetime.fromtimestamp(value, UTC) if isinstance(value, int | float) else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    try:
+        return datetime.fromtimestamp(value, UTC)
+    except OverflowError as error:
+        raise ValueError(str(error)) from error
 
 
 Instant = Annotated[
-    datetime,
+    AwareDatetime,
     BeforeValidator(_from_wire),
     PlainSerializer(lambda at: round(at.timestamp(), 6), return_type=float, when_used="json"),
 ]

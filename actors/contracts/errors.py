@@ -37,5 +37,11 @@ class Failure(BaseModel):
 
     @classmethod
     def of(cls, error: BaseException) -> Failure:
-        trace = "".join(traceback.format_exception(error))
-        return cls(type=type(error).__name__, message=str(error)[:MAX_MESSAGE], trace=trace[-MAX_TRACE:])
+        told = traceback.TracebackException.from_exception(error)
+        message, trace = _storable(str(told)), _storable("".join(told.format()))
+        return cls(type=type(error).__name__, message=message[:MAX_MESSAGE], trace=trace[-MAX_TRACE:])
+
+
+def _storable(text: str) -> str:
+    """The text without what UTF-8 cannot hold, such as the lone surrogates in the name of a file."""
+    return text.encode(errors="replace").decode()

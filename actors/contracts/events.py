@@ -97,7 +97,7 @@ class StepPart(Fact):
     TOPIC: ClassVar[str] = "step"
     kind: Literal["step.part"] = "step.part"
     key: str
-    value: JsonValue
+    value: JsonValue = None
     type: str | None = None
     usage: Usage = Usage()
 

@@ -123,7 +123,8 @@ def fold_job(records: Sequence[Record]) -> JobState | None:
     if not isinstance(head, HandOff | Outcome):
         return None
     step = fold_step(records, given[-1].seq) if given else None
-    started = any(isinstance(r.event, StepStarted) for r in facts) or len({_first_n(r) for r in given}) > 1
+    # A step that is not the first can only be there because work was done, also where the log is only a tail.
+    started = any(isinstance(r.event, StepStarted) for r in facts) or any(_first_n(r) > 1 for r in given)
     return JobState(
         status=_status(outcome, started),
         origin=head.origin,

@@ -40,6 +40,10 @@ class Address:
     tenant: str
     job: str
 
+    def __post_init__(self) -> None:
+        if self.lane not in LANES or not is_tenant(self.tenant) or not is_job(self.job):
+            raise ValueError(f"{self.lane!r}, {self.tenant!r}, {self.job!r} is not <lane>, <tenant>, <job>")
+
     @property
     def filter(self) -> str:
         """Every subject of the job. The one spelling: a second one is not compared on a replicated stream."""
@@ -48,13 +52,18 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A subject, taken apart."""
+    """A subject, taken apart. Raises ValueError when a part of it is none of the log: each is one token, no wildcard."""
 
     kind: Kind
     topic: str
     lane: Lane
     tenant: str
     job: str
+
+    def __post_init__(self) -> None:
+        known = self.kind in get_args(Kind) and (self.topic in RESERVED or is_topic(self.topic)) and self.lane in LANES
+        if not (known and is_tenant(self.tenant) and is_job(self.job)):
+            raise ValueError(f"{str(self)!r} is not <kind>.<topic>.<lane>.<tenant>.<job>")
 
     def __str__(self) -> str:
         return f"{self.kind}.{self.topic}.{self.lane}.{self.tenant}.{self.job}"
@@ -67,9 +76,9 @@ class Subject:
     def parse(cls, text: str) -> Subject:
         """Take `text` apart. Raises ValueError when it is no subject of the log."""
         parts = text.split(".")
-        if len(parts) != 5 or parts[0] not in get_args(Kind) or parts[2] not in LANES:
+        if len(parts) != 5:
             raise ValueError(f"{text!r} is not <kind>.<topic>.<lane>.<tenant>.<job>")
-        return cls(*parts)  # type: ignore[arg-type]  # the two literals were just checked
+        return cls(*parts)  # type: ignore[arg-type]  # it checks its own literals
 
 
 def job_filter(tenant: str, job: str) -> str:
