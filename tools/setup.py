@@ -29,6 +29,9 @@ STAMP = VENV / "headrace.stamp"
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 """Where PyTorch's own builds for CPU are; PyPI has only those for CUDA."""
 
+COME_TO = ("Collecting ", "Processing ")
+"""How pip's lines about a package begin: one from an index, one from a file."""
+
 
 class SetupError(Exception):
     """The environment cannot be made. The message says what to do."""
@@ -113,7 +116,7 @@ def _pip_install(*arguments: str, packages: int) -> None:
         try:
             for line in pip.stdout:
                 said.append(line)
-                _show_progress(line, sum(line.startswith("Collecting ") for line in said), packages)
+                _show_progress(line, sum(line.startswith(COME_TO) for line in said), packages)
         except BaseException:
             pip.kill()
             raise
@@ -123,8 +126,8 @@ def _pip_install(*arguments: str, packages: int) -> None:
 
 
 def _show_progress(line: str, collected: int, packages: int) -> None:
-    if line.startswith("Collecting "):
-        _show(f"  {collected} of {packages}: {line.split()[1]}")
+    if line.startswith(COME_TO):
+        _show(f"  {collected} of {packages}: {Path(line.split()[1]).name}")
     elif line.startswith("Installing collected "):
         _show(f"  installing {collected or packages} …", last=True)
 
