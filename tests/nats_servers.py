@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -72,6 +73,16 @@ class Node:
             self.process.send(signal.SIGKILL)
             await self.process.wait()
 
+    def freeze(self) -> None:
+        """SIGSTOP; nothing of it moves when this returns."""
+        os.kill(self.pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, self.pid, os.WSTOPPED)
+
+    def thaw(self) -> None:
+        """SIGCONT, after which it may stop or go on."""
+        if self.is_running:
+            os.kill(self.pid, signal.SIGCONT)
+
     async def stop(self) -> None:
         """SIGTERM; it is gone when this returns."""
         if self.process is not None:
@@ -107,6 +118,14 @@ class Servers:
         """SIGKILL one of them. It stays down until it is started."""
         await self.nodes[index].kill()
 
+    def freeze(self, index: int = 0) -> None:
+        """SIGSTOP one of them: it keeps its connections and answers nobody."""
+        self.nodes[index].freeze()
+
+    def thaw(self, index: int = 0) -> None:
+        """Let one of them go on."""
+        self.nodes[index].thaw()
+
     async def stop(self, index: int = 0) -> None:
         """SIGTERM one of them. It stays down until it is started."""
         await self.nodes[index].stop()
@@ -135,7 +154,10 @@ class Servers:
                 await asyncio.sleep(POLL_S)
 
     async def clear(self) -> None:
-        """Delete every stream; servers that are down are started first."""
+        """Delete every stream; servers that are down or frozen are started first."""
+        for node in self.nodes:
+            if node.process is not None:
+                node.thaw()
         await self.start()
         client = await nats.connect(self.urls)
         try:

@@ -21,14 +21,15 @@ MAX_DEAD_LETTER = 1_900_000
 
 WRONG_LAST_SEQUENCE = 10071
 IN_FLIGHT = 10164
-FULL = 10077
+NOT_NOW = (429, 500, 503)
+"""Too much at once; no room in the account (10047); no room in the log (10077), or nobody leads it."""
 
 FIRST_BACKOFF_S = 0.02
 LONGEST_BACKOFF_S = 1.0
 
 
 class Refused(HeadraceError):
-    """Something this writer has not seen is there, perhaps its own earlier append: read until `last` is in it, and fold.
+    """Something this writer has not seen is there, perhaps its own earlier append: read up to `last`, and fold.
 
     `last` is never to be expected as it is: an expected sequence comes from a stored append or a fold.
     """
@@ -45,9 +46,9 @@ class Undecided(HeadraceError):
 class TooLarge(HeadraceError):
     """The message is over the limit and was not stored."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, limit: int) -> None:
         super().__init__(
-            f"the message has {size:,} bytes; the limit is {MAX_MESSAGE:,}: keep large data elsewhere and send its address"
+            f"the message has {size:,} bytes; the limit is {limit:,}: keep large data elsewhere and send its address"
         )
         self.size = size
 
@@ -81,8 +82,9 @@ class Appender:
         Raises Refused when the job's log has gone on, TooLarge, and Undecided after `patience` seconds without a clear
         answer (None: tries until cancelled).
         """
-        if len(data) > (MAX_DEAD_LETTER if topic == DEAD else MAX_MESSAGE):
-            raise TooLarge(len(data))
+        limit = MAX_DEAD_LETTER if topic == DEAD else MAX_MESSAGE
+        if len(data) > limit:
+            raise TooLarge(len(data), limit)
         subject = str(Subject(kind, topic, address.lane, address.tenant, address.job))
         headers = {
             "Nats-Expected-Last-Subject-Sequence": str(expect),
@@ -98,7 +100,7 @@ class Appender:
                     try:
                         answer = json.loads((await self._link.request(subject, data, headers=headers)).data)
                     except nats.errors.MaxPayloadError:
-                        raise TooLarge(len(data)) from None
+                        raise TooLarge(len(data), self._link.client.max_payload) from None
                     except Unanswered as error:
                         waited = str(error)
                         if not self._link.is_up:
@@ -128,6 +130,6 @@ def _refusal(answer: dict[str, dict[str, object]]) -> tuple[int, str]:
     if code == WRONG_LAST_SEQUENCE:
         found = re.search(r"(\d+)\s*$", description)
         raise Refused(int(found.group(1)) if found else 0)
-    if code in (IN_FLIGHT, FULL) or error.get("code") == 503:
+    if code == IN_FLIGHT or error.get("code") in NOT_NOW:
         return code, description
     raise NotStored(f"the server refused to store a message ({code}): {description}")

@@ -1,0 +1,72 @@
+"""A server whose answers can get lost: a relay of bytes between a client and one nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from urllib.parse import urlsplit, urlunsplit
+
+
+class Relay:
+    """Passes bytes on. While `deaf`, what the server says is thrown away; `cut` ends every connection."""
+
+    def __init__(self, url: str) -> None:
+        self._real = urlsplit(url)
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.url = ""
+        self.deaf = False
+        self.lost = asyncio.Event()
+        """Set once something that the server said was thrown away."""
+
+    async def open(self) -> None:
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        port = self._server.sockets[0].getsockname()[1]
+        self.url = urlunsplit(
+            self._real._replace(netloc=f"{self._real.username}:{self._real.password}@127.0.0.1:{port}")
+        )
+
+    async def close(self) -> None:
+        self._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """End every connection; new ones are taken."""
+        for writer in list(self._writers):
+            writer.close()
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            server_reader, server_writer = await asyncio.open_connection(self._real.hostname, self._real.port)
+        except OSError:
+            writer.close()
+            return
+        self._writers |= {writer, server_writer}
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._pass_on(reader, server_writer, from_server=False))
+                both.create_task(self._pass_on(server_reader, writer, from_server=True))
+        finally:
+            self._writers -= {writer, server_writer}
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_server: bool) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                if from_server and self.deaf:
+                    self.lost.set()
+                    continue
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+
+@asynccontextmanager
+async def relay(url: str) -> AsyncIterator[Relay]:
+    """A relay to the server at `url`, to be connected to in its place."""
+    opened = Relay(url)
+    await opened.open()
+    try:
+        yield opened
+    finally:
+        await opened.close()
