@@ -58,6 +58,7 @@ class Link:
         self._tokens = itertools.count()
         self._waiting: dict[str, Callable[[Msg | Unanswered], None]] = {}
         self._up = asyncio.Event()
+        self._told: set[str] = set()
 
     @classmethod
     async def open(cls, urls: list[str], name: str) -> Link:
@@ -176,7 +177,12 @@ class Link:
         """Listen on a subject from when the server has confirmed it; survives reconnects."""
         try:
             subscription = await self.client.subscribe(subject, cb=take)
-            await self.client.flush()
+            try:
+                await self.client.flush(timeout=ANSWER_S)  # type: ignore[arg-type]  # a fraction works
+            except BaseException:
+                with contextlib.suppress(nats.errors.Error):
+                    await subscription.unsubscribe()
+                raise
         except (nats.errors.Error, TimeoutError, OSError) as error:
             raise Unanswered(f"cannot subscribe to {subject}: {error or type(error).__name__}") from error
         return subscription
@@ -222,8 +228,14 @@ class Link:
 
     async def _on_return(self) -> None:
         self._up.set()
+        self._told.clear()
         for call in self.reconnected:
             call()
 
     async def _on_error(self, error: Exception) -> None:
-        log.warning("the connection reports an error", extra={"action": "connection_error", "error": str(error)})
+        said = str(error) or type(error).__name__
+        if not self.is_up:
+            if said in self._told:
+                return  # it says so ten times a second until the server is back
+            self._told.add(said)
+        log.warning("the connection reports an error", extra={"action": "connection_error", "error": said})

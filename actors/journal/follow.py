@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import nats.errors
@@ -24,6 +24,8 @@ IDLE_CHECK_S = 15.0
 """A reader that has heard nothing for so long looks into the log, so that no silent loss stays unseen."""
 
 REPLAYS_AT_ONCE = 8
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,31 +60,25 @@ class Follower:
         """The events of a job after `after`, as an iterator that ends with the outcome.
 
         Waits for events of a job that does not exist yet. A number that the log no longer has is covered by an item
-        without an event: a gap.
+        without an event: a gap. Raises Unanswered on entry when there is no connection; one that drops later is waited
+        for.
         """
-        watch = await self._watch(tenant, job)
-        mailbox = Mailbox()
+        key, mailbox = (tenant, job), Mailbox()
+        watch = self._watches.get(key)
+        if watch is None:
+            watch = self._watches[key] = _Watch(self._live, LIVE + job_filter(tenant, job))
         watch.mailboxes.add(mailbox)
         try:
-            yield self._events(tenant, job, after, mailbox)
+            await watch.opened()
+            async with aclosing(self._events(tenant, job, after, mailbox)) as events:
+                yield events
         finally:
             watch.mailboxes.discard(mailbox)
-            if not watch.mailboxes and self._watches.get((tenant, job)) is watch:
-                del self._watches[tenant, job]
+            if not watch.mailboxes and self._watches.get(key) is watch:
+                del self._watches[key]
                 await watch.close()
 
-    async def _watch(self, tenant: str, job: str) -> _Watch:
-        if (watch := self._watches.get((tenant, job))) is None:
-            watch = self._watches[tenant, job] = _Watch()
-            watch.opening = asyncio.ensure_future(watch.open(self._live, LIVE + job_filter(tenant, job)))
-        try:
-            await asyncio.shield(watch.opening)
-        except Unanswered:
-            self._watches.pop((tenant, job), None)
-            raise
-        return watch
-
-    async def _events(self, tenant: str, job: str, after: Place, mailbox: Mailbox) -> AsyncIterator[Item]:
+    async def _events(self, tenant: str, job: str, after: Place, mailbox: Mailbox) -> AsyncGenerator[Item, None]:
         place = after
         replay = True
         while True:
@@ -115,7 +111,7 @@ class Follower:
 
     async def _replay(self, tenant: str, job: str, place: Place) -> AsyncIterator[Item]:
         expected = place.n + 1
-        for record in await self._read(tenant, job, place):
+        async for record in self._records(tenant, job, place):
             try:
                 event = record.event
             except NotAnEvent as error:
@@ -128,20 +124,35 @@ class Follower:
             expected = event.n + 1
             yield Item(event.n, event.n, record.seq, event)
 
-    async def _read(self, tenant: str, job: str, place: Place) -> list[Record]:
-        """The records after `place`; all of them when the log does not have the place any more."""
+    async def _records(self, tenant: str, job: str, place: Place) -> AsyncIterator[Record]:
+        """The records from `place` on; all of them when the log does not have the place any more.
+
+        A page at a time, so that a slow reader never holds more.
+        """
+        position, sure, more = max(place.seq - 1, 0), not place.seq, True
+        while more:
+            page, more = await self._page(tenant, job, position)
+            if not sure:
+                sure = True
+                if not (page and _is_at(page[0], place)):
+                    position, more = 0, True
+                    continue
+            for record in page:
+                yield record
+            position = page[-1].seq if page else position
+
+    async def _page(self, tenant: str, job: str, after: int) -> tuple[list[Record], bool]:
+        """A page of the log, however long it takes to be answered."""
+        pause = FIRST_PAUSE_S
         while True:
             try:
                 async with self._replays:
-                    if not place.seq:
-                        return await self._reader.job(tenant, job)
-                    found = await self._reader.job(tenant, job, after=place.seq - 1)
-                    if found and found[0].seq == place.seq and found[0].event.n == place.n:
-                        return found[1:]
-                    return await self._reader.job(tenant, job)
+                    return await self._reader.page(tenant, job, after=after)
             except Unanswered as error:
-                log.info("cannot replay", extra={"action": "replay_retry", "reason": str(error)})
-                await asyncio.sleep(0.1)
+                if pause == FIRST_PAUSE_S:
+                    log.info("cannot replay yet", extra={"action": "replay_retry", "job": job, "reason": str(error)})
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE_S)
 
     def _on_reconnect(self) -> None:
         for watch in self._watches.values():
@@ -149,20 +160,30 @@ class Follower:
                 mailbox.lost()
 
 
+def _is_at(record: Record, place: Place) -> bool:
+    try:
+        return record.seq == place.seq and record.event.n == place.n
+    except NotAnEvent:
+        return False
+
+
 class _Watch:
     """One job's live subscription, and the mailboxes that its messages go to."""
 
-    opening: asyncio.Future[None]
-
-    def __init__(self) -> None:
+    def __init__(self, live: Link, subjects: str) -> None:
         self.mailboxes: set[Mailbox] = set()
+        self._opening = asyncio.ensure_future(live.subscribe(subjects, self._on_message))
 
-    async def open(self, live: Link, subjects: str) -> None:
-        self._subscription = await live.subscribe(subjects, self._on_message)
+    async def opened(self) -> None:
+        """Once the server has confirmed the subscription, which all readers share. Raises Unanswered."""
+        await asyncio.shield(self._opening)
 
     async def close(self) -> None:
-        with contextlib.suppress(nats.errors.Error):
-            await self._subscription.unsubscribe()
+        if not self._opening.done():
+            self._opening.cancel()
+        elif not self._opening.cancelled() and not self._opening.exception():
+            with contextlib.suppress(nats.errors.Error):
+                await self._opening.result().unsubscribe()
 
     async def _on_message(self, message: Msg) -> None:
         record = record_of(message)

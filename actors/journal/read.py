@@ -32,13 +32,19 @@ class Reader:
         subjects, records = job_filter(tenant, job), []
         position, more = after, True
         while more:
-            page, more = await self._page(subjects, position + 1)
+            page, more = await self.page(tenant, job, after=position)
             records += page
             position = page[-1].seq if page else position
-        while position < at_least and (record := await self._from_leader({"seq": position + 1, "next_by_subj": subjects})):
+        while position < at_least and (
+            record := await self._from_leader({"seq": position + 1, "next_by_subj": subjects})
+        ):
             records.append(record)
             position = record.seq
         return records
+
+    async def page(self, tenant: str, job: str, *, after: int = 0) -> tuple[list[Record], bool]:
+        """The first few hundred of the job's messages with sequences over `after`, and whether there are more."""
+        return await self._page(job_filter(tenant, job), after + 1)
 
     async def last(self, tenant: str, job: str) -> Record | None:
         """The job's last message, as the leader knows it."""
