@@ -1,0 +1,1 @@
+"""HTTP: what the actors that speak it have in common."""

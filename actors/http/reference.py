@@ -1,0 +1,163 @@
+"""The reference: what can be asked over HTTP, and what is answered, as an OpenAPI document."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic.json_schema import models_json_schema
+
+from actors.contracts.subjects import LANES
+from actors.http import problem
+from actors.http.problem import MEDIA_TYPE, Kind
+from actors.http.submission import Form
+from actors.replies import Accepted, Job, PipelineReport, Problem, StageReport
+
+Json = dict[str, Any]
+
+REF = "#/components/schemas/{model}"
+ABOUT = """A job is accepted when it is on disk (202), and reaches exactly one outcome.
+Follow it at `/v1/events/{id}`, or ask for it at `/v1/jobs/{id}`."""
+
+
+def document(forms: Iterable[Form]) -> Json:
+    """The OpenAPI document of an installation with these pipelines."""
+    paths: Json = {}
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in (Accepted, Job, PipelineReport, StageReport, Problem)], ref_template=REF
+    )
+    components: Json = schemas["$defs"]
+    for form in forms:
+        name = form.pipeline.name
+        schema = form.model.model_json_schema(ref_template=f"#/components/schemas/{name}.{{model}}")
+        components |= {f"{name}.{model}": definition for model, definition in schema.pop("$defs", {}).items()}
+        components[name] = schema
+        paths[f"/v1/pipelines/{name}/jobs"] = {"post": _submit(form)}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Headrace", "version": "1", "description": ABOUT},
+        "paths": paths | _reading(),
+        "components": {"schemas": components},
+    }
+
+
+def _submit(form: Form) -> Json:
+    name = form.pipeline.name
+    key = {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "The same key and body make the same job, however often they are sent. Without it, one is made.",
+        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    }
+    headers = {"Location": "Where the job is.", "Idempotency-Key": "The key that makes a retry safe."}
+    return {
+        "operationId": f"submit_{name}",
+        "summary": f"Submit a job to {name}",
+        "tags": ["jobs"],
+        "parameters": [key],
+        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(name)}}},
+        "responses": {
+            "202": _answer("It is stored.", _ref("Accepted")) | {"headers": _headers(headers)},
+            "200": _answer("It was stored before, with this key and body.", _ref("Job"))
+            | {"headers": _headers(headers | {"Idempotent-Replay": "Says so: true."})},
+            **_problems(
+                problem.MALFORMED,
+                problem.BAD_KEY,
+                problem.TOO_LARGE,
+                problem.BAD_MEDIA_TYPE,
+                problem.INVALID,
+                problem.KEY_REUSED,
+                problem.UNAVAILABLE,
+            ),
+        },
+    }
+
+
+def _reading() -> Json:
+    job = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "pattern": "^[a-z2-7]{26}$"}}
+    place = {"type": "string", "pattern": r"^[0-9]{1,15}(\.[0-9]{1,18})?$"}
+    last = {
+        "name": "Last-Event-ID",
+        "in": "header",
+        "schema": place,
+        "description": "The `id:` of the last event seen.",
+    }
+    after = {"name": "after", "in": "query", "schema": place, "description": "The same, or only its number."}
+    stream = {
+        "description": "Server-sent events, up to the outcome. A stream also ends after some minutes: resume it.",
+        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+    }
+    return {
+        "/v1/jobs/{id}": _get(
+            "job", "A job as it stands", ("jobs",), _ref("Job"), problem.UNKNOWN_JOB, parameters=[job]
+        ),
+        "/v1/events/{id}": {
+            "get": {
+                "operationId": "events",
+                "summary": "The events of a job, as they come",
+                "tags": ["jobs"],
+                "parameters": [job, last, after],
+                "responses": {
+                    "200": stream,
+                    "204": {"description": "The outcome was seen already: do not come back."},
+                    **_problems(problem.BAD_PLACE, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                },
+            }
+        },
+        "/v1/pipelines": _get(
+            "pipelines", "What takes jobs", ("installation",), _list_of("pipelines", "PipelineReport")
+        ),
+        "/v1/stages": _get(
+            "stages",
+            f"What waits and runs, in the lanes {', '.join(LANES)}",
+            ("installation",),
+            _list_of("stages", "StageReport"),
+        ),
+        "/healthz": _get("healthz", "Whether this process answers", ("installation",), _STATUS),
+        "/readyz": _get("readyz", "Whether a job can be stored", ("installation",), _STATUS),
+    }
+
+
+_STATUS: Json = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
+
+
+def _get(
+    name: str, summary: str, tags: Iterable[str], schema: Json, *kinds: Kind, parameters: Iterable[Json] = ()
+) -> Json:
+    responses = {"200": _answer("OK", schema), **_problems(*kinds, problem.UNAVAILABLE)}
+    return {
+        "get": {
+            "operationId": name,
+            "summary": summary,
+            "tags": list(tags),
+            "parameters": list(parameters),
+            "responses": responses,
+        }
+    }
+
+
+def _problems(*kinds: Kind) -> Json:
+    """Answers by status; several problems may share one."""
+    titles: dict[int, list[str]] = {}
+    for kind in kinds:
+        titles.setdefault(kind.status, []).append(kind.title)
+    return {
+        str(status): {"description": "; ".join(said), "content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
+        for status, said in titles.items()
+    }
+
+
+def _answer(description: str, schema: Json) -> Json:
+    return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _headers(told: dict[str, str]) -> Json:
+    return {name: {"description": what, "schema": {"type": "string"}} for name, what in told.items()}
+
+
+def _list_of(name: str, model: str) -> Json:
+    return {"type": "object", "properties": {name: {"type": "array", "items": _ref(model)}}, "required": [name]}
+
+
+def _ref(model: str) -> Json:
+    return {"$ref": REF.format(model=model)}

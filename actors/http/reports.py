@@ -1,0 +1,115 @@
+"""Reports: jobs, pipelines and stages as HTTP shows them; `actors/replies.py` reads them back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any
+
+from actors.contracts.errors import Failure
+from actors.contracts.events import Cancelled, Completed, DeadLettered, Failed, Origin
+from actors.contracts.fold import JobState, Status
+from actors.contracts.subjects import Lane
+from actors.journal.lag import Lag
+from actors.pipeline import Pipeline
+from actors.runtime.presence import WorkerStatus
+
+Report = dict[str, Any]
+
+
+def accepted(job: str, lane: Lane, origin: Origin, status: Status = "queued") -> Report:
+    """What is known of a job from its acceptance on."""
+    return {
+        "id": job,
+        "status": status,
+        "pipeline": origin.pipeline,
+        "version": origin.version,
+        "lane": lane,
+        "created": _instant(origin.created),
+        "deadline": _instant(origin.deadline),
+        "links": links(job),
+    }
+
+
+def links(job: str) -> dict[str, str]:
+    """Where a job is found."""
+    return {"self": f"/v1/jobs/{job}", "events": f"/v1/events/{job}"}
+
+
+def job(id: str, lane: Lane, state: JobState) -> Report:
+    """A job as it stands: what it has said until it is completed, then its answer."""
+    return accepted(id, lane, state.origin, state.status) | {
+        "updated": _instant(state.updated),
+        "stage": state.stage,
+        "attempts": state.attempts,
+        "usage": state.usage.model_dump(),
+        "metadata": state.origin.metadata,
+        **_end(state),
+    }
+
+
+def _end(state: JobState) -> Report:
+    """How a job ended, or what it has said so far."""
+    said = {"text": state.text} if state.text else {}
+    match state.outcome:
+        case Completed(answer=answer):
+            return {"stage": None, "answer": answer.body}
+        case Failed(stage=stage, error=error):
+            return {**said, "stage": stage, "error": _error(error)}
+        case Cancelled(reason=reason):
+            return {**said, "reason": reason}
+        case DeadLettered() as dead:
+            error = dead.errors[-1] if dead.errors else Failure(type="Crashed", message=dead.reason)
+            said = {"text": dead.partial} if dead.partial else said
+            return {
+                **said,
+                "stage": dead.stage,
+                "attempts": dead.attempts,
+                "reason": dead.reason,
+                "error": _error(error),
+            }
+    return said
+
+
+def _error(error: Failure) -> Report:
+    return {"type": error.type, "message": error.message}
+
+
+def pipeline(pipeline: Pipeline) -> Report:
+    """A pipeline, with the JSON schemas of what it takes and what it answers."""
+    return {
+        "name": pipeline.name,
+        "version": pipeline.version,
+        "input": pipeline.input.model_json_schema(),
+        "answer": pipeline.answer.model_json_schema(mode="serialization"),
+        "stages": [stage.name for stage in pipeline.stages],
+    }
+
+
+def stage(
+    name: str, pipelines: Sequence[str], lags: Iterable[Lag], workers: Iterable[WorkerStatus], *, now: datetime
+) -> Report:
+    """A stage: its lag, as a whole and per lane, and its replicas."""
+    lanes = {lag.lane: _backlog(lag, now) for lag in lags}
+    ages = [lane["oldest_age_s"] for lane in lanes.values() if lane["oldest_age_s"] is not None]
+    return {
+        "stage": name,
+        "pipelines": list(pipelines),
+        "waiting": sum(lane["waiting"] for lane in lanes.values()),
+        "running": sum(lane["running"] for lane in lanes.values()),
+        "oldest_age_s": max(ages, default=None),
+        "lanes": lanes,
+        "replicas": [
+            {"worker": w.worker, "state": w.state, "detail": w.detail or None, "jobs": w.jobs, "free": w.free}
+            for w in workers
+        ],
+    }
+
+
+def _backlog(lag: Lag, now: datetime) -> Report:
+    age = max(0.0, round((now - lag.oldest).total_seconds(), 3)) if lag.oldest else None
+    return {"waiting": lag.waiting, "running": lag.running, "oldest_age_s": age}
+
+
+def _instant(at: datetime) -> str:
+    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")

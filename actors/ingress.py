@@ -1,0 +1,260 @@
+"""The ingress: it takes jobs in over HTTP, and says how they are."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import secrets
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic_core import from_json
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from actors.contracts.events import HandOff, Origin, Record, place
+from actors.contracts.fold import fold_job
+from actors.contracts.messages import Packed
+from actors.contracts.subjects import LOCAL, Address, Lane, Subject, is_job, job_id
+from actors.http import reports
+from actors.http.problem import KEY_REUSED, UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
+from actors.http.reference import document
+from actors.http.submission import Asked, Form, body_of, key_of, too_deep, too_large
+from actors.journal import Journal, Refused, TooLarge, Unanswered, Undecided
+from actors.journal.connection import ApiError
+from actors.journal.journal import PatientJournal
+from actors.journal.lag import stage_lag
+from actors.journal.topology import JOBS, ensure
+from actors.pipeline import Pipeline
+from actors.runtime.presence import workers_of
+from actors.runtime.replica import load_pipelines
+from actors.runtime.settings import Settings
+from actors.runtime.writer import Clock, utc_now
+
+PATIENCE_S = 5.0
+"""How long a submission waits for a log that does not answer, before its client is told to come back."""
+
+READ_PATIENCE_S = 1.0
+READY_S = 1.0
+
+_REQUEST = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
+def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIENCE_S) -> FastAPI:
+    """The application, for the route `/`. It answers from the first moment, whether or not there is a nats-server.
+
+    A submission waits `patience` seconds for a log that does not answer.
+    """
+    pipelines = load_pipelines(settings.pipelines)
+    stages = list(dict.fromkeys(stage.name for pipeline in pipelines.values() for stage in pipeline.stages))
+
+    async def prepare(journal: Journal) -> None:
+        # The consumers too: a stage without a worker has its lag, and it is what scales that stage from zero.
+        await ensure(
+            journal.signals,
+            stages,
+            replicas=settings.nats_replicas,
+            max_bytes=settings.max_bytes,
+            ack_wait=settings.ack_wait,
+        )
+
+    log = PatientJournal(settings.nats_urls, f"api-{secrets.token_hex(4)}", prepare)
+    actor = Ingress(log, pipelines, deadline=settings.deadline, patience=patience, now=now)
+    forms = [Form(pipeline, max_deadline=settings.max_deadline) for pipeline in pipelines.values()]
+    app = FastAPI(title="Headrace", redoc_url=None, redirect_slashes=False, lifespan=actor.running)
+    app.openapi_schema = document(forms)
+    app.router.routes.extend(
+        [
+            *(
+                Route(f"/v1/pipelines/{f.pipeline.name}/jobs", partial(actor.submit, f), methods=["POST"])
+                for f in forms
+            ),
+            Route("/v1/pipelines/{pipeline}/jobs", actor.unknown_pipeline, methods=["POST"]),
+            Route("/v1/pipelines", actor.pipelines),
+            Route("/v1/jobs/{id}", actor.job),
+            Route("/v1/stages", actor.stages),
+            Route("/healthz", actor.healthz),
+            Route("/readyz", actor.readyz),
+        ]
+    )
+    answer_with_problems(app)
+    return app
+
+
+class Ingress:
+    """Validates, appends and answers. It holds nothing of a job: any replica answers for any job."""
+
+    def __init__(
+        self, log: PatientJournal, pipelines: dict[str, Pipeline], *, deadline: int, patience: float, now: Clock
+    ) -> None:
+        self._log = log
+        self._pipelines = pipelines
+        self._deadline = deadline
+        self._patience = patience
+        self._now = now
+        self._storing: set[asyncio.Task[Response]] = set()
+
+    @asynccontextmanager
+    async def running(self, _: FastAPI) -> AsyncIterator[None]:
+        """The lifespan of the application; what is being stored when it ends is stored first."""
+        async with self._log:
+            yield
+            if self._storing:
+                await asyncio.wait(self._storing)
+
+    async def submit(self, form: Form, request: Request) -> Response:
+        """Store a job: 202 once it is on disk, 200 for one that was stored under the same key."""
+        key = key_of(request)
+        asked = form.read(await body_of(request))
+        return await self._whatever_happens(self._store(form.pipeline, asked, key, _request_id(request)))
+
+    async def unknown_pipeline(self, request: Request) -> Response:
+        raise Refusal(
+            UNKNOWN_PIPELINE,
+            f"There is no pipeline {request.path_params['pipeline'][:64]!r}; use one of: {', '.join(self._pipelines)}.",
+            known=list(self._pipelines),
+        )
+
+    async def job(self, request: Request) -> Response:
+        """A job as it stands."""
+        id = request.path_params["id"]
+        if not is_job(id):
+            raise unknown_job(id)
+        records = await _read(await self._log.connected(READ_PATIENCE_S), id)
+        if (report := _report(id, records)) is None:
+            raise unknown_job(id)
+        return _json(report)
+
+    async def pipelines(self, _: Request) -> Response:
+        """The pipelines that take jobs."""
+        return _json({"pipelines": [reports.pipeline(pipeline) for pipeline in self._pipelines.values()]})
+
+    async def stages(self, _: Request) -> Response:
+        """Every stage: what waits, what runs, and the workers that answer."""
+        journal = await self._log.connected(READ_PATIENCE_S)
+        homes: dict[str, list[str]] = {}
+        for pipeline in self._pipelines.values():
+            for stage in pipeline.stages:
+                homes.setdefault(stage.name, []).append(pipeline.name)
+        lags, workers = await asyncio.gather(
+            asyncio.gather(*(stage_lag(journal.signals, journal.reader, stage) for stage in homes)),
+            asyncio.gather(*(workers_of(journal.signals, stage) for stage in homes)),
+        )
+        told = zip(homes.items(), lags, workers, strict=True)
+        now = self._now()
+        return _json({"stages": [reports.stage(name, home, lag, here, now=now) for (name, home), lag, here in told]})
+
+    async def healthz(self, _: Request) -> Response:
+        """This process answers."""
+        return _json({"status": "ok"})
+
+    async def readyz(self, _: Request) -> Response:
+        """A job can be stored. It says nothing about engines: jobs wait for those."""
+        journal = await self._log.opened(0)
+        try:
+            await journal.appends.api(f"STREAM.INFO.{JOBS}", timeout=READY_S)
+        except ApiError as error:
+            raise unavailable(error, "The log is not there; it is made when this process starts.") from error
+        return _json({"status": "ready"})
+
+    async def _whatever_happens(self, storing: Coroutine[Any, Any, Response]) -> Response:
+        """Its answer; and if the client goes away meanwhile, it is carried through all the same."""
+        task = asyncio.create_task(storing)
+        self._storing.add(task)
+        task.add_done_callback(self._stored)
+        return await asyncio.shield(task)
+
+    def _stored(self, task: asyncio.Task[Response]) -> None:
+        self._storing.discard(task)
+        if not task.cancelled():
+            task.exception()  # looked at, because nobody may be there to raise it to
+
+    async def _store(self, pipeline: Pipeline, asked: Asked, key: str, request: str) -> Response:
+        submission, job = asked.submission, job_id(LOCAL, key)
+        created = self._now()
+        origin = Origin(
+            pipeline=pipeline.name,
+            version=pipeline.version,
+            fingerprint=asked.fingerprint,
+            created=created,
+            deadline=created + timedelta(seconds=submission.deadline or self._deadline),
+            metadata=submission.metadata,
+        )
+        handoff = HandOff(
+            n=1,
+            by=f"ingress/{request}",
+            at=created,
+            stage=pipeline.entry.name,
+            origin=origin,
+            message=Packed.of(submission.input),
+        )
+        headers = {"Location": f"/v1/jobs/{job}", "Idempotency-Key": key}
+        try:
+            journal = await self._log.opened(self._patience)
+            try:
+                await _append(journal, Address(submission.lane, LOCAL, job), handoff, patience=self._patience)
+            except Refused as refused:
+                report = _same(job, asked, await journal.reader.job(LOCAL, job, at_least=refused.last))
+                return _json(report, 200, headers | {"Idempotent-Replay": "true"})
+        except TooLarge:
+            raise too_large() from None
+        except (Undecided, Unanswered) as error:
+            detail = "It is not known to be stored: send it again with this Idempotency-Key, which makes no second job."
+            raise unavailable(error, detail, id=job, key=key) from error
+        return _json(reports.accepted(job, submission.lane, origin), 202, headers)
+
+
+async def _append(journal: Journal, address: Address, handoff: HandOff, *, patience: float) -> None:
+    data = handoff.encode()
+    try:
+        from_json(data)  # what cannot be read back is never stored
+    except ValueError:
+        raise too_deep() from None
+    kind, topic = place(handoff)
+    await journal.appender.append(address, kind, topic, data, expect=0, patience=patience)
+
+
+def _same(job: str, asked: Asked, records: list[Record]) -> reports.Report:
+    """The job that an Idempotency-Key belongs to, if it was asked for with the same words. Raises Refusal."""
+    report, state = _report(job, records), fold_job(records)
+    if report is None or state is None:
+        raise Unanswered("the job that has this key cannot be read yet")
+    if state.origin.fingerprint != asked.fingerprint:
+        raise Refusal(
+            KEY_REUSED,
+            "A job was stored with this key and another body. Send that body, or take a new Idempotency-Key.",
+            id=job,
+        )
+    return report
+
+
+async def _read(journal: Journal, job: str) -> list[Record]:
+    """A job's messages. A replica that lags may not know it yet, so nothing is only believed of the leader."""
+    records = await journal.reader.job(LOCAL, job)
+    if not records and (last := await journal.reader.last(LOCAL, job)):
+        records = await journal.reader.job(LOCAL, job, at_least=last.seq)
+    return records
+
+
+def _report(job: str, records: list[Record]) -> reports.Report | None:
+    state = fold_job(records)
+    if state is None:
+        return None
+    lane: Lane = Subject.parse(records[0].subject).lane
+    return reports.job(job, lane, state)
+
+
+def _request_id(request: Request) -> str:
+    """The name that a proxy gave this request, if it can stand in the log; or a new one."""
+    given = request.headers.get("X-Request-ID", "")
+    return given if _REQUEST.fullmatch(given) else secrets.token_hex(8)
+
+
+def _json(report: reports.Report, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(json.dumps(report, ensure_ascii=False), status, headers, "application/json")

@@ -1,0 +1,113 @@
+"""The result actor: it fans the events of jobs out to whoever follows them."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from random import Random
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from actors.contracts.events import NotAnEvent, Outcome, Record, ReviewDiscarded, ReviewRedriven
+from actors.contracts.subjects import LOCAL, is_job
+from actors.contracts.view import kind_for_readers
+from actors.http.problem import BAD_PLACE, Refusal, answer_with_problems, unknown_job
+from actors.http.stream import EventStream
+from actors.journal import Journal
+from actors.journal.follow import Follower, Place
+from actors.journal.journal import PatientJournal
+from actors.journal.mailbox import Item
+from actors.runtime.flags import STREAM_LIFE_S
+from actors.runtime.settings import Settings
+
+OPEN_S = 1.0
+"""How long a reader waits for the log before it is told to come back."""
+
+RETRY_MS = (300, 1_500)
+"""Between which a reader is told to wait before it resumes, so that not all of them return at once."""
+
+_PLACE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,18}))?")
+
+
+def results(settings: Settings, *, stream_life: float = STREAM_LIFE_S, rng: Random | None = None) -> Starlette:
+    """The application, for the route `/v1/events`. It finds the path below that, as Serve and mounts give it."""
+    log = PatientJournal(settings.nats_urls, f"events-{secrets.token_hex(4)}")
+    actor = Results(log, stream_life=stream_life, rng=rng or Random())
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        async with log:
+            yield
+
+    app = Starlette(routes=[Route("/{id}", actor.events)], lifespan=lifespan)
+    app.router.redirect_slashes = False
+    answer_with_problems(app)
+    return app
+
+
+class Results:
+    """Follows jobs for readers: one live subscription per watched job, however many read it."""
+
+    def __init__(self, log: PatientJournal, *, stream_life: float, rng: Random) -> None:
+        self._log = log
+        self._stream_life = stream_life
+        self._rng = rng
+        self._follower: Follower | None = None
+
+    async def events(self, request: Request) -> Response:
+        """The events of a job after the reader's place, as they come; 204 when the reader has seen the outcome."""
+        job, place = request.path_params["id"], _place(request)
+        if not is_job(job):
+            raise unknown_job(job)
+        journal = await self._log.connected(OPEN_S)
+        last = await journal.reader.last(LOCAL, job)  # of the leader: a replica that lags may not know the job yet
+        if last is None:
+            raise unknown_job(job)
+        if await _is_past(journal, job, last, place):
+            return Response(status_code=204, headers={"Cache-Control": "no-store"})
+        frames = self._frames(self._follows(journal), job, place)
+        return EventStream(frames, life=self._stream_life, retry_ms=self._rng.randint(*RETRY_MS))
+
+    def _follows(self, journal: Journal) -> Follower:
+        if self._follower is None:
+            self._follower = Follower(journal.live, journal.reader)
+        return self._follower
+
+    @asynccontextmanager
+    async def _frames(self, follower: Follower, job: str, place: Place) -> AsyncIterator[AsyncIterator[bytes]]:
+        async with follower.follow(LOCAL, job, place) as items:
+            yield (_frame(item) async for item in items)
+
+
+def _frame(item: Item) -> bytes:
+    return f"id: {item.n}.{item.seq}\nevent: {kind_for_readers(item.event)}\ndata: {item.json}\n\n".encode()
+
+
+def _place(request: Request) -> Place:
+    """How far the reader has read. What it says when it resumes is newer than what its URL says. Raises Refusal."""
+    said = request.headers.get("Last-Event-ID") or request.query_params.get("after")
+    if not said:
+        return Place()
+    if found := _PLACE.fullmatch(said):
+        return Place(int(found[1]), int(found[2] or 0))
+    raise Refusal(
+        BAD_PLACE, "Send the `id:` of the last event you have seen as Last-Event-ID, or its number as ?after=, or none."
+    )
+
+
+async def _is_past(journal: Journal, job: str, last: Record, place: Place) -> bool:
+    """Whether the reader has seen the outcome, which only `review.*` may follow."""
+    try:
+        event = last.event
+    except NotAnEvent:
+        return False  # the follower passes over it
+    if isinstance(event, ReviewRedriven | ReviewDiscarded):
+        records = await journal.reader.job(LOCAL, job)
+        event = next((r.event for r in records if isinstance(r.event, Outcome)), event)
+        return place.n >= event.n
+    return isinstance(event, Outcome) and place.n >= event.n
