@@ -61,9 +61,9 @@ class Pipeline:
         return self._takers.get(message)
 
     def _check_names(self) -> None:
-        if not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
             raise PipelineError(
-                f"a pipeline cannot be called {self.name!r}: use small letters, digits, - and _, beginning with a letter"
+                f"no pipeline is called {self.name!r}: use small letters, digits, - and _, beginning with a letter"
             )
         if not self.stages:
             raise PipelineError(f"pipeline {self.name!r} has no stages; give it at least one")
@@ -106,7 +106,9 @@ class Pipeline:
                     "the first stage needs an input type that no stage gives"
                 )
         names = ", ".join(f"{m.__name__} (stage {self._takers[m].name!r})" for m in inputs)
-        raise PipelineError(f"pipeline {self.name!r} has several entries: {names}; no stage gives these types, and only one may be the input")
+        raise PipelineError(
+            f"pipeline {self.name!r} has several entries: {names}; no stage gives these, and one may be the input"
+        )
 
     def _find_answer(self) -> type[Message]:
         answers = list(dict.fromkeys(m for s in self.stages for m in s.gives if m not in self._takers))
@@ -114,10 +116,14 @@ class Pipeline:
             case [one]:
                 return one
             case []:
-                raise PipelineError(f"pipeline {self.name!r} has no answer: every type that a stage gives is taken by another, so it never ends")
-        givers = ", ".join(f"{m.__name__} (stage {next(s.name for s in self.stages if m in s.gives)!r})" for m in answers)
+                raise PipelineError(
+                    f"pipeline {self.name!r} has no answer: every type that a stage gives is taken, so it never ends"
+                )
+        givers = ", ".join(
+            f"{m.__name__} (stage {next(s.name for s in self.stages if m in s.gives)!r})" for m in answers
+        )
         raise PipelineError(
-            f"pipeline {self.name!r} has several answers: {givers}; no stage takes these types, and only one may be the answer"
+            f"pipeline {self.name!r} has several answers: {givers}; no stage takes these, and one may be the answer"
         )
 
     def _check_reachable(self) -> None:
@@ -131,7 +137,9 @@ class Pipeline:
         for s in self.stages:
             if s.name not in reached:
                 takes = " or ".join(m.__name__ for m in s.takes)
-                raise PipelineError(f"pipeline {self.name!r}: stage {s.name!r} is never reached; no reachable stage gives {takes}")
+                raise PipelineError(
+                    f"pipeline {self.name!r}: stage {s.name!r} is never reached; no reachable stage gives {takes}"
+                )
         self._check_ends()
 
     def _check_ends(self) -> None:
@@ -142,4 +150,6 @@ class Pipeline:
             ends |= {s.name for s in self.stages if any((t := self.taker(m)) and t.name in ends for m in s.gives)}
         for s in self.stages:
             if s.name not in ends:
-                raise PipelineError(f"pipeline {self.name!r}: from stage {s.name!r} no way leads to the answer {self.answer.__name__}")
+                raise PipelineError(
+                    f"pipeline {self.name!r}: from stage {s.name!r} no way leads to the answer {self.answer.__name__}"
+                )

@@ -20,6 +20,9 @@ Resource = AbstractAsyncContextManager[Any]
 """What a stage `uses`: opened once per replica, handed to every call (an engine, an index, a pool)."""
 
 
+DEFAULT_RETRY = Retry()
+
+
 class StageError(HeadraceError):
     """A stage is declared in a way that cannot work; the message names the stage and says what to change."""
 
@@ -44,7 +47,7 @@ class Stage:
     replicas: int = 1
     timeout: float = 60.0
     effects: bool = False
-    retry: Retry = Retry()
+    retry: Retry = DEFAULT_RETRY
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(*args, **kwargs)
@@ -56,6 +59,8 @@ class Stage:
 
 
 def stage(
+    misplaced: None = None,
+    /,
     *,
     uses: Resource | None = None,
     gpus: float = 0.0,
@@ -64,7 +69,7 @@ def stage(
     replicas: int = 1,
     timeout: float = 60.0,
     effects: bool = False,
-    retry: Retry = Retry(),
+    retry: Retry = DEFAULT_RETRY,
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Declare a function as a stage; its name becomes the topic, its type hints the routing.
 
@@ -73,16 +78,21 @@ def stage(
     """
 
     def declare(function: Callable[..., Any]) -> Stage:
+        if not inspect.isfunction(function):
+            raise StageError(f"{function!r} is no function; a stage is a function of its message and its job")
         name = function.__name__
         _check_name(name)
+        _check_uses(name, uses)
         takes, gives = _signature(name, function, uses is not None)
         _check_numbers(name, gpus=gpus, cpus=cpus, concurrency=concurrency, replicas=replicas, timeout=timeout)
+        if not isinstance(retry, Retry):
+            raise StageError(f"stage {name!r}: retry is {retry!r}; give budgets, for example Retry(attempts=3)")
         return Stage(
             name, function, takes, gives, uses, gpus, cpus, concurrency, replicas, timeout, effects, retry
         )  # fmt: skip
 
-    if callable(uses) and not hasattr(uses, "__aenter__"):
-        raise StageError(f"uses={uses!r} is no async context manager; give an instance, for example uses=Vllm()")
+    if misplaced is not None:
+        raise StageError(f"stage {_show(misplaced)}: write @stage() above it, with its parentheses")
     return declare
 
 
@@ -93,19 +103,34 @@ def _check_name(name: str) -> None:
         raise StageError(f"a stage cannot be called {name!r}: use small letters, digits and _, beginning with a letter")
 
 
+def _check_uses(name: str, uses: object) -> None:
+    if isinstance(uses, type):
+        raise StageError(f"stage {name!r}: uses={uses.__name__} is a class; give an instance: uses={uses.__name__}()")
+    if uses is not None and not isinstance(uses, AbstractAsyncContextManager):
+        raise StageError(f"stage {name!r}: uses={uses!r} is no async context manager, so it cannot be opened")
+
+
 def _check_numbers(name: str, *, gpus: float, cpus: float, concurrency: int, replicas: int, timeout: float) -> None:
-    if gpus < 0 or cpus < 0:
-        raise StageError(f"stage {name!r}: gpus and cpus cannot be negative")
-    if concurrency < 1 or replicas < 0:
-        raise StageError(f"stage {name!r}: concurrency must be at least 1, replicas at least 0")
-    if timeout <= 0:
-        raise StageError(f"stage {name!r}: timeout must be more than 0 seconds")
+    if not (gpus >= 0 and cpus >= 0):
+        raise StageError(f"stage {name!r}: gpus={gpus} and cpus={cpus} must be 0 or more")
+    if not (isinstance(concurrency, int) and concurrency >= 1 and isinstance(replicas, int) and replicas >= 0):
+        raise StageError(
+            f"stage {name!r}: concurrency={concurrency} and replicas={replicas} must be whole numbers, at least 1 and 0"
+        )
+    if not timeout > 0:
+        raise StageError(f"stage {name!r}: timeout={timeout} must be more than 0 seconds")
 
 
 def _signature(
     name: str, function: Callable[..., Any], has_resource: bool
 ) -> tuple[tuple[type[Message], ...], tuple[type[Message], ...]]:
-    parameters = list(inspect.signature(function).parameters)
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise StageError(f"stage {name!r} yields; it returns one message, and speaks with job.speak or job.report")
+    signature = inspect.signature(function).parameters
+    for parameter in signature.values():
+        if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
+            raise StageError(f"stage {name!r}: its parameter {parameter.name!r} cannot be given by position")
+    parameters = list(signature)
     wanted = 3 if has_resource else 2
     if len(parameters) != wanted:
         shape = "(message, job, resource)" if has_resource else "(message, job)"
@@ -118,6 +143,8 @@ def _signature(
             f"stage {name!r}: the type {error.name!r} is not known where the stage is declared; "
             "declare messages at the top of a module, above the stage"
         ) from error
+    except (AttributeError, SyntaxError, TypeError) as error:
+        raise StageError(f"stage {name!r}: its annotations cannot be read: {error}") from error
     if (job := hints.get(parameters[1])) is not Job:
         raise StageError(f"stage {name!r}: its second parameter must be annotated `Job`, not {_show(job)}")
     return _messages(name, f"parameter {parameters[0]!r}", hints.get(parameters[0])), _messages(
@@ -131,11 +158,9 @@ def _messages(name: str, what: str, hint: Any) -> tuple[type[Message], ...]:
     members = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for member in members:
         if not (isinstance(member, type) and issubclass(member, Message)) or member is Message:
-            raise StageError(f"stage {name!r}: its {what} is {_show(member)}, which is no Message; derive it from Message")
+            raise StageError(f"stage {name!r}: its {what} is {_show(member)}, no Message; derive it from Message")
     return tuple(members)
 
 
 def _show(hint: Any) -> str:
     return repr(getattr(hint, "__name__", hint)) if hint is not None else "missing"
-
-
