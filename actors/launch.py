@@ -38,7 +38,7 @@ LOOK_EVERY_S = 1.0
 
 SAMPLES = {
     "analysis": {
-        "text": "A mill wheel turns 7 times a minute. How many turns is that in 45 minutes, and what is a headrace?"
+        "text": "A mill wheel turns 7 times a minute. What is 7 times 45, and what is a headrace?"
     },
 }
 """A job for each pipeline that comes with Headrace, to see it work."""
@@ -65,6 +65,14 @@ class CannotStart(HeadraceError):
     """Something that a start needs is not there; the message says what to do."""
 
 
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An installation that has been started: its settings, with every choice made, and the cluster that it runs on."""
+
+    settings: Settings
+    cluster: LocalCluster
+
+
 def up(options: LaunchOptions) -> int:
     """Start everything, run the sample job, and serve until Ctrl-C. Returns the exit status."""
     sys.path.insert(0, os.getcwd())  # a pipeline of one's own is found where one stands
@@ -83,8 +91,18 @@ async def _up(options: LaunchOptions) -> int:
     pipelines = load_pipelines(settings.pipelines)
     with _stopping_gently() as stop:
         settings = await _until(stop, _with_model(settings, pipelines))
-        async with _log_of_jobs(settings) as with_log, _serving(with_log, stop) as serving:
-            return await _run(serving, pipelines, stop, once=options.once)
+        async with installation(settings, stop) as running:
+            return await _run(running.settings, pipelines, stop, once=options.once)
+
+
+@asynccontextmanager
+async def installation(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Running]:
+    """The log, Ray and every application; none of it is left on the way out. Settings must name a port.
+
+    The applications may still be on their way up when it is entered. When `stop` is set before that, it unwinds.
+    """
+    async with _log_of_jobs(settings) as with_log, _serving(with_log, stop) as running:
+        yield running
 
 
 def _settings(options: LaunchOptions) -> Settings:
@@ -149,7 +167,7 @@ async def _check_reachable(urls: list[str]) -> None:
 
 
 @asynccontextmanager
-async def _serving(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Settings]:
+async def _serving(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Running]:
     """Ray and every application, until the way out."""
     cluster = LocalCluster(settings.host, settings.port)
     try:
@@ -159,7 +177,7 @@ async def _serving(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Set
         settings = settings.model_copy(update={"gpus": cluster.has_gpus()})
         await _until(stop, _make_streams(settings))
         await _until(stop, asyncio.to_thread(_deploy, cluster, settings))
-        yield settings
+        yield Running(settings, cluster)
     finally:
         _tell("stopping")
         await asyncio.to_thread(cluster.stop)

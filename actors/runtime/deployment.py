@@ -78,7 +78,7 @@ def loop_application(
     """A deployment without a route: deploying or scaling it never touches the proxy."""
     deployment = serve.deployment(
         name=name,
-        num_replicas=replicas,
+        **_count(replicas),
         max_ongoing_requests=1,
         ray_actor_options={**actor_options, "runtime_env": {"env_vars": OWN_THREAD}},
         graceful_shutdown_wait_loop_s=STOP_POLL_S,
@@ -87,6 +87,13 @@ def loop_application(
         health_check_timeout_s=HEALTH_TIMEOUT_S,
     )
     return deployment(LoopActor).bind(make, drain)
+
+
+def _count(replicas: int) -> dict[str, Any]:
+    """So many replicas, in Serve's words. It takes no fixed number of zero, but it scales to zero what gets no requests."""
+    if replicas:
+        return {"num_replicas": replicas}
+    return {"autoscaling_config": {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}}
 
 
 def stage_application(settings: Settings, stage: Stage) -> serve.Application:
