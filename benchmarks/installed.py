@@ -1,0 +1,134 @@
+"""An installation to be measured: everything that `headrace up` starts, and the bare echo, in a process of its own.
+
+`python -m benchmarks.installed <settings as JSON>` says where it listens in one line of JSON, takes `{"stage": name,
+"replicas": n}` a line, and ends when its standard input does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from actors.client import AsyncHeadrace, ClientError, Patience
+from actors.launch import installation
+from actors.pipeline import Stage
+from actors.runtime.cluster import first_free
+from actors.runtime.replica import load_pipelines
+from actors.runtime.settings import Settings
+from benchmarks.machine import ROOT
+from benchmarks.processes import Processes
+from benchmarks.wire import Address
+
+HOST = "127.0.0.1"
+ECHO = "/echo"
+FIRST_PORT = 8200
+LOOK_EVERY_S = 0.2
+READY_S = 240.0
+STOP_S = 60.0
+
+
+class Installed:
+    """An installation of these pipelines, with its data in `data`. An async context manager; entered, it is ready."""
+
+    def __init__(self, data: Path, pipelines: tuple[str, ...], model: str = "") -> None:
+        self._settings = {"data": str(data), "pipelines": pipelines, "model": model}
+        self._stages = {s.name: s for p in load_pipelines(pipelines).values() for s in p.stages}
+        self._process: asyncio.subprocess.Process
+        self.nats_url: str
+        self.address: Address
+        self.processes: Processes
+
+    async def __aenter__(self) -> Self:
+        command = [sys.executable, "-m", "benchmarks.installed", json.dumps(self._settings)]
+        pipe = asyncio.subprocess.PIPE
+        self._process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe)
+        try:
+            said = await self._hear()
+            self.nats_url, self.address = said["nats_url"], Address(HOST, int(said["port"]))
+            self.processes = Processes(self._process.pid)
+            await self.ready({s.name: s.replicas for s in self._stages.values()})
+        except BaseException:
+            await self._stop()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stop()
+
+    async def scale(self, stage: str, replicas: int) -> None:
+        """Give a stage so many replicas; they are ready when this returns, and no others are there any more."""
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps({"stage": stage, "replicas": replicas}).encode() + b"\n")
+        await self._hear()
+        await self.ready({stage: replicas})
+
+    async def ready(self, wanted: Mapping[str, int]) -> None:
+        """Wait until each of these stages has just so many replicas, all of them ready."""
+        url = f"http://{self.address.host}:{self.address.port}"
+        async with asyncio.timeout(READY_S), AsyncHeadrace(url, patience=Patience(tries=10_000, longest=1.0)) as client:
+            while not await _are_ready(client, wanted):  # noqa: ASYNC110  # it is in another process
+                await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _hear(self) -> dict[str, str]:
+        assert self._process.stdout
+        line = await self._process.stdout.readline()
+        if not line:
+            raise RuntimeError("the installation ended; what it said is above")
+        said: dict[str, str] = json.loads(line)
+        return said
+
+    async def _stop(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+
+
+async def _are_ready(client: AsyncHeadrace, wanted: Mapping[str, int]) -> bool:
+    try:
+        found = {stage.stage: [replica.state for replica in stage.replicas] for stage in await client.stages()}
+    except ClientError:
+        return False
+    return all(found.get(stage) == ["ready"] * replicas for stage, replicas in wanted.items())
+
+
+async def _run(settings: Settings) -> None:
+    stages: dict[str, Stage] = {s.name: s for p in load_pipelines(settings.pipelines).values() for s in p.stages}
+    async with installation(settings, asyncio.Event()) as running:
+        # Not before: Ray reads its flags when it is imported.
+        from actors.runtime.deployment import stage_application
+        from benchmarks import echo
+
+        await asyncio.to_thread(running.cluster.deploy, [("echo", ECHO, echo.application())])
+        _say({"nats_url": running.settings.nats_url, "port": running.settings.port})
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            asked = json.loads(line)
+            stage = replace(stages[asked["stage"]], replicas=asked["replicas"])
+            application = stage_application(running.settings, stage)
+            await asyncio.to_thread(running.cluster.deploy, [(stage.name, None, application)])
+            _say({})
+
+
+def _say(said: dict[str, object]) -> None:
+    print(json.dumps(said), flush=True)
+
+
+def main() -> None:
+    settings = Settings(**json.loads(sys.argv[1]), host=HOST, port=first_free(HOST, itertools.count(FIRST_PORT)))
+    asyncio.run(_run(settings))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""The pipelines that are measured; stages that compute nothing, so that what is left is Headrace."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+
+from actors import Job, Message, Pipeline, stage
+from actors.engines import Engine, Scripted, Vllm
+
+FIRST_TOKEN_S = 0.05
+TOKEN_S = 0.02
+
+SLOTS = 4
+"""How many requests one replica of `think` generates for at once: small, so that replicas are what there is to gain."""
+
+CRUNCH_ROUNDS = 12_000
+"""Some 20 ms of one core that nobody else in the process can have meanwhile."""
+
+
+class Ask(Message):
+    """What is to be said, and in how many tokens."""
+
+    text: str
+    tokens: int
+
+
+class Said(Message):
+    """The answer."""
+
+    text: str
+
+
+class Passed(Message):
+    """On its way from one stage to the next."""
+
+
+class Arrived(Message):
+    """When the second stage began, in seconds since 1970."""
+
+    began: float
+
+
+class Crunched(Message):
+    """What the CPU made of a question."""
+
+    text: str
+    tokens: int
+
+
+def paced(slots: int) -> Scripted:
+    """An engine that costs next to nothing and keeps to a schedule."""
+    return Scripted(says="turn " * 256, first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S, max_num_seqs=slots)
+
+
+async def _speak(ask: Ask, job: Job, engine: Engine) -> Said:
+    return Said(text=await job.speak(engine, ask.text, max_tokens=ask.tokens, min_tokens=ask.tokens))
+
+
+@stage(uses=paced(64), concurrency=64)
+async def recite(ask: Ask, job: Job, engine: Engine) -> Said:
+    return await _speak(ask, job, engine)
+
+
+@stage(uses=Vllm(), gpus=1, cpus=0.5, concurrency=64)
+async def generate(ask: Ask, job: Job, engine: Engine) -> Said:
+    return await _speak(ask, job, engine)
+
+
+@stage()
+async def send(ask: Ask, job: Job) -> Passed:
+    return Passed()
+
+
+@stage()
+async def receive(passed: Passed, job: Job) -> Arrived:
+    return Arrived(began=time.time())
+
+
+@stage(replicas=0)
+async def shelve(ask: Ask, job: Job) -> Said:
+    return Said(text="")
+
+
+@stage(concurrency=2)
+def crunch(ask: Ask, job: Job) -> Crunched:
+    """Real work, of the kind that holds the interpreter: one replica is one core."""
+    digest = ask.text.encode()
+    for _ in range(CRUNCH_ROUNDS):
+        digest = hashlib.sha256(digest).digest()
+    return Crunched(text=digest.hex(), tokens=ask.tokens)
+
+
+@stage(uses=paced(SLOTS), gpus=0.25, concurrency=SLOTS)
+async def think(crunched: Crunched, job: Job, engine: Engine) -> Said:
+    return await _speak(Ask(text=crunched.text, tokens=crunched.tokens), job, engine)
+
+
+@stage(uses=Vllm(gpu_memory_utilization=0.2), gpus=0.25, cpus=0.5, concurrency=SLOTS)
+async def think_for_real(crunched: Crunched, job: Job, engine: Engine) -> Said:
+    return await _speak(Ask(text=crunched.text, tokens=crunched.tokens), job, engine)
+
+
+recital = Pipeline("recital", recite)
+generation = Pipeline("generation", generate)
+relay = Pipeline("relay", send, receive)
+shelf = Pipeline("shelf", shelve)
+study = Pipeline("study", crunch, think)
+real_study = Pipeline("real_study", crunch, think_for_real)
