@@ -29,11 +29,22 @@ class Grounded(Message):
     passages: list[Passage]
 
 
-class Call(Message):
-    """One call of a tool, as the model wrote it."""
+Operator = Literal["+", "-", "*", "/"]
+Number = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$")]
 
-    tool: Literal["calculate"]
-    expression: Annotated[str, Field(pattern=r"^[0-9][0-9+*/(). -]{0,40}$")]
+
+class Call(Message):
+    """One call of a tool, as the model wrote it: a calculation with two numbers."""
+
+    tool: Literal["calculate"] = "calculate"
+    left: Number
+    operator: Operator
+    right: Number
+
+    @property
+    def expression(self) -> str:
+        """The calculation as people write it."""
+        return f"{self.left} {self.operator} {self.right}"
 
 
 class ToolCalls(Message):

@@ -3,56 +3,49 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
+from typing import Literal
 
-from pydantic import Field, JsonValue
+from pydantic import JsonValue, create_model
 
 from actors.contracts.generation import Prompt, chat
-from actors.contracts.messages import Message
 from actors.contracts.retry import Retry
 from actors.engines import Engine, Vllm
-from actors.exchange import Call, Draft, Grounded, ToolCalls, ToolResults
+from actors.exchange import Call, Draft, Grounded, Operator, Result, ToolCalls, ToolResults
 from actors.pipeline import Job, stage
 
-ANSWER_TOKENS = 120
+ANSWER_TOKENS = 100
 CHOICE_TOKENS = 64
 
-BE_BRIEF = "You answer in one short paragraph, from the given facts only."
-WRITE_THE_SUM = "You turn a question into one arithmetic expression, with digits and + - * / only."
-
-
-class Choice(Message):
-    """What the model decides before it speaks; the grammar allows nothing else."""
-
-    calls: Annotated[list[Call], Field(min_length=1, max_length=1)]
+WRITE_THE_SUM = "Answer with the calculation, for example 3 * 20 for 'What is 3 times 20?'"
 
 
 @stage(gpus=1, cpus=0.5, uses=Vllm(), concurrency=64, retry=Retry(attempts=3))
 async def write(prompt: Grounded | ToolResults, job: Job, engine: Engine) -> ToolCalls | Draft:
     """Ask for a calculation where the question has one to make; else answer aloud."""
-    if isinstance(prompt, Grounded) and _asks_for_a_sum(prompt.question):
-        calls = await job.once("calls", lambda: _choose(prompt, engine))
-        return ToolCalls(grounded=prompt, calls=[Call.model_validate(call) for call in calls])
+    if isinstance(prompt, Grounded) and len(numbers := numbers_in(prompt.question)) > 1:
+        call = await job.once("call", lambda: _choose(prompt.question, numbers, engine))
+        return ToolCalls(grounded=prompt, calls=[Call.model_validate(call)])
     grounded = prompt.grounded if isinstance(prompt, ToolResults) else prompt
     results = prompt.results if isinstance(prompt, ToolResults) else []
-    text = await job.speak(engine, _ground(grounded, prompt), max_tokens=ANSWER_TOKENS)
+    text = await job.speak(engine, _ground(grounded, results), max_tokens=ANSWER_TOKENS)
     return Draft(text=text, passages=grounded.passages, results=results)
 
 
-async def _choose(prompt: Grounded, engine: Engine) -> list[JsonValue]:
-    """Decide in silence: structured output keeps a small model's calls valid."""
-    choice = await engine.structured(chat(prompt.question, system=WRITE_THE_SUM), Choice, max_tokens=CHOICE_TOKENS)
-    return [call.model_dump(mode="json") for call in choice.calls]
+def numbers_in(question: str) -> tuple[str, ...]:
+    """The numbers of a question, each once. The calculator is offered only where there are two at least."""
+    return tuple(dict.fromkeys(re.findall(r"\d{1,12}(?:\.\d{1,6})?", question)))
 
 
-def _asks_for_a_sum(question: str) -> bool:
-    """Two numbers at least: the calculator is offered only where there is something to calculate."""
-    return len(re.findall(r"\d+(?:\.\d+)?", question)) > 1
+async def _choose(question: str, numbers: tuple[str, ...], engine: Engine) -> JsonValue:
+    """Decide in silence. The grammar allows the question's own numbers only, so a small model's call is always valid."""
+    number = Literal[numbers]  # type: ignore[valid-type]  # known only when the question is
+    choice = create_model("Choice", left=(number, ...), operator=(Operator, ...), right=(number, ...))
+    written = await engine.structured(chat(question, system=WRITE_THE_SUM), choice, max_tokens=CHOICE_TOKENS)
+    return written.model_dump(mode="json")
 
 
-def _ground(grounded: Grounded, prompt: Grounded | ToolResults) -> Prompt:
-    facts = [p.text for p in grounded.passages]
-    if isinstance(prompt, ToolResults):
-        facts += [f"{r.call.expression} = {r.value}" for r in prompt.results]
-    listed = "\n".join(f"- {fact}" for fact in facts) or "- (nothing was found)"
-    return chat(f"Facts:\n{listed}\n\nQuestion: {grounded.question}", system=BE_BRIEF)
+def _ground(grounded: Grounded, results: list[Result]) -> Prompt:
+    """The question after what there is to know about it, calculations first."""
+    known = [f"{r.call.expression} = {r.value}" for r in results] + [p.text for p in grounded.passages]
+    text = "\n".join(known) or "(nothing was found)"
+    return chat(f"Read this text:\n\n{text}\n\nNow answer in two sentences: {grounded.question}")

@@ -37,9 +37,7 @@ READY_S = 180.0
 LOOK_EVERY_S = 1.0
 
 SAMPLES = {
-    "analysis": {
-        "text": "A mill wheel turns 7 times a minute. What is 7 times 45, and what is a headrace?"
-    },
+    "analysis": {"text": "What is a tailrace, and what is 7 times 45?"},
 }
 """A job for each pipeline that comes with Headrace, to see it work."""
 

@@ -34,7 +34,7 @@ class Corpus:
         """The passages that score best, best first; none that shares no word with the question."""
         import bm25s
 
-        words = bm25s.tokenize([question], stopwords="en", show_progress=False)
+        words = bm25s.tokenize([question], stopwords="en_plus", show_progress=False)
         found, scores = self._index.retrieve(words, k=min(most, len(self._passages)), show_progress=False)
         return [self._passages[at] for at, score in zip(found[0], scores[0], strict=True) if score > 0]
 
@@ -44,8 +44,8 @@ class Corpus:
         lines = files("actors.corpus").joinpath("passages.jsonl").read_text().splitlines()
         self._passages = [Passage.model_validate(json.loads(line)) for line in lines]
         self._index = bm25s.BM25()
-        texts = [f"{p.source.replace('/', ' ')} {p.text}" for p in self._passages]
-        self._index.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
+        texts = [p.text for p in self._passages]
+        self._index.index(bm25s.tokenize(texts, stopwords="en_plus", show_progress=False), show_progress=False)
 
 
 @stage(uses=Corpus(), concurrency=16)

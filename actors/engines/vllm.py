@@ -150,6 +150,7 @@ class Vllm(Engine):
         model = _existing(self.model)
         _set_environment(offline=Path(model).is_dir())
         from vllm import AsyncEngineArgs
+        from vllm.config import StructuredOutputsConfig
         from vllm.platforms import current_platform
         from vllm.v1.engine.async_llm import AsyncLLM
 
@@ -169,6 +170,8 @@ class Vllm(Engine):
                     enforce_eager=on_cpu if self.enforce_eager is None else self.enforce_eager,
                     trust_remote_code=False,
                     disable_log_stats=True,
+                    # A grammar that allows blank lines lets a small model spend all its tokens on them.
+                    structured_outputs_config=StructuredOutputsConfig(backend="xgrammar", disable_any_whitespace=True),
                 )
             )
         except Exception as error:  # a broken model fails vLLM in whatever line first trips over it

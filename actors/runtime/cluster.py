@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import logging
 import os
 import shutil
 import socket
@@ -59,6 +61,7 @@ class LocalCluster:
         import ray
         from ray import serve
 
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         ray.init(
             address="local",
             namespace="serve",
@@ -100,9 +103,11 @@ class LocalCluster:
             return
         started = [p for p in psutil.Process().children(recursive=True) if p.pid not in self._before]
         try:
-            with contextlib.suppress(Exception):  # a cluster that is broken is stopped all the same
-                serve.shutdown()
-            ray.shutdown()
+            # What Ray says about its own end, on the screen of whoever pressed Ctrl-C, is of no use to anybody.
+            with contextlib.redirect_stderr(io.StringIO()):
+                with contextlib.suppress(Exception):  # a cluster that is broken is stopped all the same
+                    serve.shutdown()
+                ray.shutdown()
         finally:
             _end(started)
 
