@@ -94,25 +94,11 @@ class Link:
         self, subject: str, data: bytes = b"", *, headers: dict[str, str] | None = None, timeout: float = ANSWER_S
     ) -> Msg:
         """Send and wait for the one answer. Raises Unanswered."""
-        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
 
-        def take(got: Msg | Unanswered) -> None:
-            if answer.done():
-                return
-            if isinstance(got, Unanswered):
-                answer.set_exception(got)
-            else:
-                answer.set_result(got)
+        async def send(inbox: str) -> None:
+            await self._publish(subject, data, reply=inbox, headers=headers)
 
-        token = self._expect(take)
-        try:
-            await self._publish(subject, data, reply=f"{self._inbox}.{token}", headers=headers)
-            async with asyncio.timeout(timeout):
-                message = await answer
-        except TimeoutError:
-            raise Unanswered(f"no answer from {subject} within {timeout:g} s") from None
-        finally:
-            del self._waiting[token]
+        message = await self._one_answer(send, subject, timeout)
         if message.headers and message.headers.get("Status") == "503":
             raise NobodyThere(f"nobody answers on {subject}")
         return message
@@ -178,7 +164,7 @@ class Link:
         try:
             subscription = await self.client.subscribe(subject, cb=take)
             try:
-                await self.client.flush(timeout=ANSWER_S)  # type: ignore[arg-type]  # a fraction works
+                await self._round_trip()
             except BaseException:
                 with contextlib.suppress(nats.errors.Error):
                     await subscription.unsubscribe()
@@ -200,6 +186,39 @@ class Link:
         """Let go of the connection; unanswered requests fail."""
         self._drop_all("the connection is closed")
         await self.client.close()
+
+    async def _round_trip(self) -> None:
+        """Until the server has taken what was sent before, which it does in order. Raises Unanswered.
+
+        Not nats-py's `flush`: when nobody waits for it any more, the late pong ends the connection's read loop.
+        """
+
+        async def send(inbox: str) -> None:
+            await self._publish(inbox, b"", reply="")
+
+        await self._one_answer(send, "our own inbox", ANSWER_S)
+
+    async def _one_answer(self, send: Callable[[str], Awaitable[None]], asked: str, within: float) -> Msg:
+        """What comes to a new inbox first, after `send` was called with it."""
+        answer: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
+
+        def take(got: Msg | Unanswered) -> None:
+            if answer.done():
+                return
+            if isinstance(got, Unanswered):
+                answer.set_exception(got)
+            else:
+                answer.set_result(got)
+
+        token = self._expect(take)
+        try:
+            await send(f"{self._inbox}.{token}")
+            async with asyncio.timeout(within):
+                return await answer
+        except TimeoutError:
+            raise Unanswered(f"no answer from {asked} within {within:g} s") from None
+        finally:
+            del self._waiting[token]
 
     async def _publish(self, subject: str, data: bytes, *, reply: str, headers: dict[str, str] | None = None) -> None:
         try:
