@@ -20,21 +20,27 @@ class EventStream(Response):
     """Sends frames as they come, until there are no more, the client has gone, or `life` seconds are over.
 
     What opens the frames may still refuse: nothing is sent before it has let us in. A client that does not read stops
-    the frames; nothing is piled up for it here. A comment every `HEARTBEAT_S` seconds keeps the connection open. It
-    does what `sse_starlette` does at less than half of the price per event (5 µs against 10 to 18: measured), and does
+    the frames; nothing is piled up for it here. A comment every `heartbeat` seconds keeps the connection open. It does
+    what `sse_starlette` does at less than half of the price per event (5 µs against 10 to 18: measured), and does
     not touch the server's signal handlers.
     """
 
     media_type = "text/event-stream"
 
     def __init__(
-        self, frames: AbstractAsyncContextManager[AsyncIterator[bytes]], *, life: float, retry_ms: int
+        self,
+        frames: AbstractAsyncContextManager[AsyncIterator[bytes]],
+        *,
+        life: float,
+        retry_ms: int,
+        heartbeat: float = HEARTBEAT_S,
     ) -> None:
         self.status_code = 200
         self.background = None
         self.init_headers({"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
         self._frames = frames
         self._life = life
+        self._heartbeat = heartbeat
         self._retry = f"retry: {retry_ms}\n\n".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -49,7 +55,7 @@ class EventStream(Response):
     async def _stream(self, frames: AsyncIterator[bytes], receive: Receive, send: Send) -> bool:
         """Whether the client is still there when it is over."""
         writing = asyncio.create_task(self._write(frames, send))
-        beating = asyncio.create_task(_beat(send))
+        beating = asyncio.create_task(self._beat(send))
         gone = asyncio.create_task(_until_gone(receive))
         try:
             await asyncio.wait({writing, gone}, timeout=self._life, return_when=asyncio.FIRST_COMPLETED)
@@ -66,11 +72,10 @@ class EventStream(Response):
         async for frame in frames:
             await _send(send, frame)
 
-
-async def _beat(send: Send) -> None:
-    while True:
-        await asyncio.sleep(HEARTBEAT_S)
-        await _send(send, HEARTBEAT)
+    async def _beat(self, send: Send) -> None:
+        while True:
+            await asyncio.sleep(self._heartbeat)
+            await _send(send, HEARTBEAT)
 
 
 async def _send(send: Send, frame: bytes) -> None:
