@@ -1,0 +1,133 @@
+"""The OpenAPI document is valid, and what the servers say is what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.openapi.models import OpenAPI
+from jsonschema import Draft202012Validator
+
+from actors.http.problem import KINDS, Refusal
+from actors.http.reference import document
+from actors.http.submission import Form
+from actors.ingress import ingress
+from tests.nats_servers import Servers
+from tests.pipelines import keeper, recital
+from tests.serving import served, settings_for, working
+
+Json = dict[str, Any]
+
+SUBMIT = {"recital": "/v1/pipelines/recital/jobs", "keeper": "/v1/pipelines/keeper/jobs"}
+
+
+@pytest.fixture(scope="module")
+def api() -> Json:
+    return document([Form(p, max_deadline=600) for p in (recital, keeper)])
+
+
+def schema(api: Json, part: Json) -> Draft202012Validator:
+    """A validator for a schema somewhere in the document."""
+    return Draft202012Validator({**part, "components": api["components"]})
+
+
+def operations(api: Json) -> Iterator[Json]:
+    for path in api["paths"].values():
+        yield from path.values()
+
+
+def refs(part: Any) -> Iterator[str]:
+    match part:
+        case dict():
+            if isinstance(part.get("$ref"), str):
+                yield part["$ref"]
+            for value in part.values():
+                yield from refs(value)
+        case list():
+            for value in part:
+                yield from refs(value)
+
+
+def test_the_document_is_openapi_and_its_schemas_are_json_schema(api: Json) -> None:
+    OpenAPI.model_validate(api)
+    for part in api["components"]["schemas"].values():
+        Draft202012Validator.check_schema(part)
+    names = {f"#/components/schemas/{name}" for name in api["components"]["schemas"]}
+    assert set(refs(api)) <= names
+    ids = [operation["operationId"] for operation in operations(api)]
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_pipeline_has_a_typed_schema_of_its_own(api: Json) -> None:
+    bodies = {
+        name: api["paths"][path]["post"]["requestBody"]["content"]["application/json"]["schema"]
+        for name, path in SUBMIT.items()
+    }
+    fits: Json = {"input": {"text": "go", "times": 2}, "lane": "batch", "deadline": 600, "metadata": {"a": "b"}}
+    recital_schema = schema(api, bodies["recital"])
+    assert recital_schema.is_valid(fits)
+    for wrong in (
+        {"input": {"text": 5}},
+        {"input": {"text": ""}},
+        {"input": {"text": "go", "more": 1}},
+        {"input": {}},
+        {},
+        {**fits, "deadline": 601},
+        {**fits, "lane": "fast"},
+        {**fits, "more": 1},
+    ):
+        assert not recital_schema.is_valid(wrong), wrong
+    assert schema(api, bodies["keeper"]).is_valid({"input": {"data": [1, {"a": None}]}})
+    assert not schema(api, bodies["keeper"]).is_valid(fits)
+
+
+def test_every_operation_documents_its_problems_with_their_media_type(api: Json) -> None:
+    for operation in operations(api):
+        problems = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
+        assert "503" in problems
+        for answer in problems.values():
+            assert answer["content"] == {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            }
+    submit = api["paths"][SUBMIT["recital"]]["post"]
+    assert set(submit["responses"]) == {"202", "200", "400", "413", "415", "422", "503"}
+
+
+def test_every_kind_of_problem_fits_its_schema(api: Json) -> None:
+    problem = schema(api, {"$ref": "#/components/schemas/Problem"})
+    for kind in KINDS:
+        problem.validate(httpx.Response(200, content=Refusal(kind, "Do this.").answer().body).json())
+
+
+async def test_what_the_server_says_is_what_the_document_says(r1: Servers) -> None:
+    settings = settings_for(r1)
+    async with served(settings) as http, working(settings, "keep"):
+        api = (await http.get("/openapi.json")).json()
+
+        def check(answer: httpx.Response, path: str, method: str = "get") -> None:
+            said = api["paths"][path][method]["responses"][str(answer.status_code)]["content"]
+            media_type = answer.headers["Content-Type"].partition(";")[0]
+            schema(api, said[media_type]["schema"]).validate(answer.json())
+
+        accepted = await http.post(SUBMIT["keeper"], json={"input": {"data": 1}}, headers={"Idempotency-Key": "k"})
+        check(accepted, SUBMIT["keeper"], "post")
+        again = await http.post(SUBMIT["keeper"], json={"input": {"data": 1}}, headers={"Idempotency-Key": "k"})
+        assert again.status_code == 200
+        check(again, SUBMIT["keeper"], "post")
+        check(await http.post(SUBMIT["recital"], json={}), SUBMIT["recital"], "post")
+        async with asyncio.timeout(20):
+            while (job := await http.get(accepted.headers["Location"])).json()["status"] != "completed":
+                pass
+        check(job, "/v1/jobs/{id}")
+        check(await http.get("/v1/jobs/nothing"), "/v1/jobs/{id}")
+        check(await http.get("/v1/events/nothing"), "/v1/events/{id}")
+        for path in ("/v1/pipelines", "/v1/stages", "/healthz", "/readyz"):
+            check(await http.get(path), path)
+
+
+def test_the_ingress_serves_the_document_of_its_pipelines(r1: Servers) -> None:
+    app = ingress(settings_for(r1))
+    assert app.openapi() == document([Form(p, max_deadline=settings_for(r1).max_deadline) for p in (recital, keeper)])
