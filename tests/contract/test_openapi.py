@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,7 +70,7 @@ def test_every_pipeline_has_a_typed_schema_of_its_own(api: Json) -> None:
     fits: Json = {"input": {"text": "go", "times": 2}, "lane": "batch", "deadline": 600, "metadata": {"a": "b"}}
     recital_schema = schema(api, bodies["recital"])
     assert recital_schema.is_valid(fits)
-    for wrong in (
+    unfit: list[Json] = [
         {"input": {"text": 5}},
         {"input": {"text": ""}},
         {"input": {"text": "go", "more": 1}},
@@ -78,8 +79,8 @@ def test_every_pipeline_has_a_typed_schema_of_its_own(api: Json) -> None:
         {**fits, "deadline": 601},
         {**fits, "lane": "fast"},
         {**fits, "more": 1},
-    ):
-        assert not recital_schema.is_valid(wrong), wrong
+    ]
+    assert [body for body in unfit if recital_schema.is_valid(body)] == []
     assert schema(api, bodies["keeper"]).is_valid({"input": {"data": [1, {"a": None}]}})
     assert not schema(api, bodies["keeper"]).is_valid(fits)
 
@@ -99,7 +100,7 @@ def test_every_operation_documents_its_problems_with_their_media_type(api: Json)
 def test_every_kind_of_problem_fits_its_schema(api: Json) -> None:
     problem = schema(api, {"$ref": "#/components/schemas/Problem"})
     for kind in KINDS:
-        problem.validate(httpx.Response(200, content=Refusal(kind, "Do this.").answer().body).json())
+        problem.validate(json.loads(bytes(Refusal(kind, "Do this.").answer().body)))
 
 
 async def test_what_the_server_says_is_what_the_document_says(r1: Servers) -> None:
