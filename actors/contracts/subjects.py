@@ -12,6 +12,8 @@ from typing import Literal, get_args
 Kind = Literal["job", "text"]
 Lane = Literal["interactive", "standard", "batch"]
 
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
 LANES: tuple[Lane, ...] = get_args(Lane)
 """In the order in which a freed slot asks them."""
 
@@ -61,7 +63,7 @@ class Subject:
     job: str
 
     def __post_init__(self) -> None:
-        known = self.kind in get_args(Kind) and (self.topic in RESERVED or is_topic(self.topic)) and self.lane in LANES
+        known = self.kind in KINDS and (self.topic in RESERVED or is_topic(self.topic)) and self.lane in LANES
         if not (known and is_tenant(self.tenant) and is_job(self.job)):
             raise ValueError(f"{str(self)!r} is not <kind>.<topic>.<lane>.<tenant>.<job>")
 
@@ -112,7 +114,7 @@ def is_job(name: str) -> bool:
 def job_id(tenant: str, key: str) -> str:
     """The id of the job that this tenant's Idempotency-Key makes, now and for as long as it is kept."""
     hashed = hashlib.sha256(f"{tenant}\0{key}".encode("utf-8", "surrogatepass")).digest()
-    return base64.b32encode(hashed)[:26].decode().lower()
+    return base64.b32encode(hashed[:17])[:26].decode().lower()
 
 
 def new_key() -> str:
