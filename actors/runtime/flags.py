@@ -37,6 +37,8 @@ def serve_flags(ports: ProxyPorts, *, haproxy: Path | None = None) -> dict[str, 
     """
     flags = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # Ray gives way to everything else on a machine; here the replicas are what it is for.
+        "RAY_worker_niceness": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S": str(HARD_STOP_S),

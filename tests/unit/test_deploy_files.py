@@ -39,6 +39,7 @@ def test_every_node_of_the_cluster_has_the_flags_that_serve_needs() -> None:
             "RAY_SERVE_ENABLE_HA_PROXY",
             "RAY_SERVE_THROUGHPUT_OPTIMIZED",
             "RAY_SERVE_HAPROXY_HARD_STOP_AFTER_S",
+            "RAY_worker_niceness",
         ):
             assert f"{flag}={wanted[flag]}" in start
         assert "RAY_AUTH_MODE=" in start
