@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import secrets
 from collections.abc import AsyncIterator, Coroutine
@@ -13,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from fastapi import FastAPI
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -257,4 +256,4 @@ def _request_id(request: Request) -> str:
 
 
 def _json(report: reports.Report, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(json.dumps(report, ensure_ascii=False), status, headers, "application/json")
+    return Response(to_json(report), status, headers, "application/json")

@@ -15,6 +15,7 @@ from actors.pipeline import Pipeline
 from actors.runtime.presence import WorkerStatus
 
 Report = dict[str, Any]
+"""What pydantic turns into JSON."""
 
 
 def accepted(job: str, lane: Lane, origin: Origin, status: Status = "queued") -> Report:
@@ -25,8 +26,8 @@ def accepted(job: str, lane: Lane, origin: Origin, status: Status = "queued") ->
         "pipeline": origin.pipeline,
         "version": origin.version,
         "lane": lane,
-        "created": _instant(origin.created),
-        "deadline": _instant(origin.deadline),
+        "created": origin.created,
+        "deadline": origin.deadline,
         "links": links(job),
     }
 
@@ -39,7 +40,7 @@ def links(job: str) -> dict[str, str]:
 def job(id: str, lane: Lane, state: JobState) -> Report:
     """A job as it stands: what it has said until it is completed, then its answer."""
     return accepted(id, lane, state.origin, state.status) | {
-        "updated": _instant(state.updated),
+        "updated": state.updated,
         "stage": state.stage,
         "attempts": state.attempts,
         "usage": state.usage.model_dump(),
@@ -109,7 +110,3 @@ def stage(
 def _backlog(lag: Lag, now: datetime) -> Report:
     age = max(0.0, round((now - lag.oldest).total_seconds(), 3)) if lag.oldest else None
     return {"waiting": lag.waiting, "running": lag.running, "oldest_age_s": age}
-
-
-def _instant(at: datetime) -> str:
-    return at.isoformat(timespec="microseconds").replace("+00:00", "Z")
