@@ -254,7 +254,13 @@ def parse(data: bytes) -> Envelope:
                 return Unknown.model_validate_json(data)
             except ValidationError:
                 pass
-        raise NotAnEvent(f"these {len(data)} bytes are no event: {error}") from error
+        raise NotAnEvent(f"these {len(data)} bytes are no event: {_faults(error)}") from None
+
+
+def _faults(error: ValidationError) -> str:
+    """The first things that are wrong, without what was there instead: that may be somebody's prompt."""
+    found = error.errors(include_url=False, include_context=False, include_input=False)
+    return "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'all of it'}: {fault['msg']}" for fault in found[:3])
 
 
 def place(event: Envelope) -> tuple[Kind, str]:

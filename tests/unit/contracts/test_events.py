@@ -144,6 +144,12 @@ def test_other_bytes_are_no_event_and_say_so(data: bytes) -> None:
         parse(data)
 
 
+def test_what_is_wrong_with_bytes_is_said_without_what_stands_in_them() -> None:
+    with pytest.raises(NotAnEvent, match=r"handoff\.message") as raised:
+        parse(b'{"v":1,"n":1,"kind":"handoff","by":"x","at":1.5,"stage":"write","message":"my prompt"}')
+    assert "my prompt" not in str(raised.value)
+
+
 @given(st.binary())
 def test_no_bytes_at_all_break_the_reader(data: bytes) -> None:
     with pytest.raises(NotAnEvent):
