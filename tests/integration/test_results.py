@@ -200,9 +200,9 @@ async def test_a_stream_waits_while_the_server_is_away_and_goes_on_by_itself(
         assert await reading == ["handoff", "step.started", "delta", "completed"]
 
 
-@pytest.mark.parametrize(("pieces", "merged"), [(100, True), (600, False)])
+@pytest.mark.parametrize(("pieces", "most"), [(100, 60), (600, 600)], ids=["merged", "read again"])
 async def test_a_reader_that_does_not_read_holds_up_little_and_then_gets_everything(
-    http: httpx.AsyncClient, scribe: Scribe, pieces: int, merged: bool
+    http: httpx.AsyncClient, scribe: Scribe, pieces: int, most: int
 ) -> None:
     await claimed(scribe)
     texts = [f"{at:05}" + "x" * 20_000 for at in range(pieces)]
@@ -236,7 +236,7 @@ async def test_a_reader_that_does_not_read_holds_up_little_and_then_gets_everyth
     assert "".join(e["text"] for e in said) == "".join(texts)
     assert [e["n"] for e in events] == sorted({e["n"] for e in events})
     assert events[-1]["n"] == pieces + 3
-    assert (len(said) < pieces) == merged  # past what a mailbox takes, the log is read again
+    assert len(said) <= most  # what waits is merged; past what a mailbox takes, the log is read again
 
 
 def events_in(answer: bytes) -> list[dict[str, Any]]:
