@@ -1,8 +1,9 @@
-"""The clock: it ends the jobs whose deadline has passed while nobody runs them."""
+"""The clock: it ends the jobs whose deadline has passed while nobody runs them, and watches for workers that are gone."""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 
@@ -18,6 +19,7 @@ from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
 from actors.runtime.writer import Clock as Now
 from actors.runtime.writer import utc_now
+from actors.takeover import Takeover
 
 log = logging.getLogger(__name__)
 
@@ -38,20 +40,27 @@ class Clock:
         self._every = every
         self._name = f"clock/{secrets.token_hex(4)}"
         self._stopping = asyncio.Event()
+        self._takeover = Takeover(self._stages, settings.nats_sys_urls)
 
     async def run(self) -> None:
         """Work until stopped."""
         async with Journal.open(self._settings.nats_urls, self._name.replace("/", "-")) as journal:
-            while not self._stopping.is_set():
-                try:
-                    await self.round(journal)
-                except Unanswered as error:
-                    log.info("a round was cut short", extra={"action": "clock_retry", "reason": str(error)})
-                try:
-                    async with asyncio.timeout(self._every):
-                        await self._stopping.wait()
-                except TimeoutError:
-                    continue
+            watching = asyncio.create_task(self._takeover.run(journal))
+            try:
+                await self._go_round(journal)
+            finally:
+                watching.cancel()
+                await asyncio.wait({watching})
+
+    async def _go_round(self, journal: Journal) -> None:
+        while not self._stopping.is_set():
+            try:
+                await self.round(journal)
+            except Unanswered as error:
+                log.info("a round was cut short", extra={"action": "clock_retry", "reason": str(error)})
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._every):
+                    await self._stopping.wait()
 
     async def stop(self, within: float) -> None:
         """End after the round that is under way."""

@@ -148,7 +148,7 @@ async def _log_of_jobs(settings: Settings) -> AsyncIterator[Settings]:
     async with EmbeddedServer((settings.data / "nats").absolute()) as server:
         _tell(f"nats-server  {_bare(server.url)}  jobs are kept in {settings.data}")
         yield settings.model_copy(
-            update={"nats_url": server.url, "max_bytes": min(settings.max_bytes, server.jobs_bytes)}
+            update={"nats_url": server.url, "nats_sys_url": server.sys_url, "max_bytes": min(settings.max_bytes, server.jobs_bytes)}
         )
 
 

@@ -58,13 +58,13 @@ class Installation:
                 return line
         while True:
             try:
-                line = self._lines.get(timeout=within)
+                heard = self._lines.get(timeout=within)
             except queue.Empty:
                 raise AssertionError(f"{words!r} did not come:\n" + "\n".join(self.said)) from None
-            if line is None:
+            if heard is None:
                 raise AssertionError(f"it ended before {words!r}:\n" + "\n".join(self.said))
-            if words in line:
-                return line
+            if words in heard:
+                return heard
 
     def processes(self, name: str) -> list[psutil.Process]:
         """What it started whose command line has `name` in it."""

@@ -39,6 +39,15 @@ async def ack_floor(link: Link, stage: str, lane: Lane) -> int:
     return int(info["ack_floor"]["stream_seq"]) if info else 0
 
 
+async def held(link: Link, stage: str, lane: Lane) -> tuple[int, int]:
+    """Between which sequences, over the first and up to the second, hand-offs are delivered and not acknowledged.
+
+    Some in between are acknowledged; none outside is under way. Raises Unanswered.
+    """
+    info = await _consumer(link, stage, lane)
+    return (int(info["ack_floor"]["stream_seq"]), int(info["delivered"]["stream_seq"])) if info else (0, 0)
+
+
 async def _lane_lag(link: Link, reader: Reader, stage: str, lane: Lane) -> Lag:
     info = await _consumer(link, stage, lane)
     if info is None:

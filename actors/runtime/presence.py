@@ -78,6 +78,17 @@ class Owners:
             return None
 
 
+    async def is_there(self, worker: str) -> bool | None:
+        """Whether a worker of that name answers at all; None: silence."""
+        try:
+            await self._link.request(worker_subject(worker), _Question(claim="").model_dump_json().encode(), timeout=ASK_S)
+        except NobodyThere:
+            return False
+        except Unanswered:
+            return None
+        return True
+
+
 async def workers_of(link: Link, stage: str, *, within: float = ASK_S) -> list[WorkerStatus]:
     """How every worker of a stage is that answers within so many seconds. Raises Unanswered when disconnected."""
     found = []

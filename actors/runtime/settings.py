@@ -16,6 +16,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", frozen=True, extra="ignore")
 
     nats_url: str = Field(default="", description="nats-server to use, several separated by commas; empty: embedded.")
+    nats_sys_url: str = Field(default="", description="The same for its system account, which tells of dead workers at once.")
     nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of the log: 1 on one machine, 3 on a cluster.")
     max_bytes: int = Field(default=10 << 30, ge=16 << 20, description="The most bytes the log may take on disk.")
     data: Path = Field(default=Path(".headrace"), description="Folder for the log, the prepared model and the logs.")
@@ -32,4 +33,12 @@ class Settings(BaseSettings):
 
     @property
     def nats_urls(self) -> list[str]:
-        return [url.strip() for url in self.nats_url.split(",") if url.strip()]
+        return _each(self.nats_url)
+
+    @property
+    def nats_sys_urls(self) -> list[str]:
+        return _each(self.nats_sys_url)
+
+
+def _each(urls: str) -> list[str]:
+    return [url.strip() for url in urls.split(",") if url.strip()]

@@ -1,0 +1,114 @@
+"""Takeover: what a worker held when it died is given to another at once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from actors.contracts.events import NotAnEvent, Record
+from actors.contracts.fold import fold_step
+from actors.contracts.subjects import LANES, Lane, Subject, handoffs
+from actors.journal.connection import Unanswered
+from actors.journal.departures import departures
+from actors.journal.journal import Journal
+from actors.journal.lag import held
+from actors.journal.pull import Acks
+from actors.runtime.presence import Owners, workers_of
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 0.3
+"""A connection that went may come back: so long is waited before its worker is asked whether it is there."""
+
+BEAT_S = 1.0
+MISSED_BEATS = 3
+
+SIGNALS = ":signals"
+"""The role of the connection that a worker answers on; when that goes, the worker may have."""
+
+
+class Takeover:
+    """Watches every stage's workers, and ends the leases of those that are gone.
+
+    The server's events tell at once; where it has no system account for us, three missed beats do. A wrong guess costs
+    an attempt, never correctness: the next worker asks the owner first, and every append compares.
+    """
+
+    def __init__(self, stages: Sequence[str], sys_urls: Sequence[str]) -> None:
+        self._stages = tuple(stages)
+        self._sys_urls = tuple(sys_urls)
+        self._missed: dict[str, int] = {}
+
+    async def run(self, journal: Journal) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._count_beats(journal))
+            if self._sys_urls:
+                tasks.create_task(self._hear_departures(journal))
+
+    async def give_out_again(self, journal: Journal, worker: str) -> int:
+        """End the leases of what this worker held; how many. Raises Unanswered."""
+        acks, given = Acks(journal.pulls), 0
+        for lane in LANES:
+            for record in await self._in_flight(journal, worker, lane):
+                address = Subject.parse(record.subject).address
+                step = fold_step(await journal.reader.job(address.tenant, address.job), record.seq)
+                if step and step.open and not step.closed and step.owner and step.owner.worker == worker:
+                    await acks.again(step.owner.ack)
+                    given += 1
+        return given
+
+    async def _hear_departures(self, journal: Journal) -> None:
+        async with departures(self._sys_urls) as names, asyncio.TaskGroup() as asking:
+            async for name in names:
+                worker = name.removesuffix(SIGNALS)
+                if worker != name and self._stage(worker) in self._stages:
+                    asking.create_task(self._departed(journal, worker))
+
+    async def _count_beats(self, journal: Journal) -> None:
+        while True:
+            try:
+                seen = await asyncio.gather(*(workers_of(journal.signals, stage) for stage in self._stages))
+                here = {status.worker for workers in seen for status in workers}
+                self._missed = {w: 0 if w in here else n + 1 for w, n in self._missed.items()} | dict.fromkeys(here, 0)
+                for worker in [w for w, n in self._missed.items() if n >= MISSED_BEATS]:
+                    await self._departed(journal, worker)
+            except Unanswered:
+                self._missed.clear()  # it is we who heard nothing
+            await asyncio.sleep(BEAT_S)
+
+    async def _departed(self, journal: Journal, worker: str) -> None:
+        """Somebody says that this worker is gone: ask, and if nobody is there, give out what it held."""
+        await asyncio.sleep(GRACE_S)
+        try:
+            if await Owners(journal.signals).is_there(worker) is not False:
+                return
+            self._missed.pop(worker, None)
+            given = await self.give_out_again(journal, worker)
+        except Unanswered as error:
+            log.info("a takeover was put off", extra={"action": "takeover_retry", "reason": str(error)})
+            return  # its leases end by themselves
+        log.info("a worker is gone", extra={"action": "worker_gone", "worker": worker, "given_out_again": given})
+
+    async def _in_flight(self, journal: Journal, worker: str, lane: Lane) -> list[Record]:
+        """The hand-offs of a worker's stage that were delivered to somebody and not acknowledged."""
+        stage = self._stage(worker)
+        begin, end = await held(journal.signals, stage, lane)
+        found: list[Record] = []
+        while begin < end and (page := await journal.reader.after(handoffs(stage, lane), begin)):
+            found += [record for record in page if record.seq <= end and _is_event(record)]
+            begin = page[-1].seq
+        return found
+
+    @staticmethod
+    def _stage(worker: str) -> str:
+        """A worker is named after its stage."""
+        return worker.rpartition("-")[0]
+
+
+def _is_event(record: Record) -> bool:
+    try:
+        return bool(record.event)
+    except NotAnEvent:
+        return False

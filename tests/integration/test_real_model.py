@@ -1,0 +1,120 @@
+"""The pipeline `analysis` with a real model in real vLLM, on real Ray Serve and a real nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from actors.client import AsyncHeadrace, Patience
+from actors.engines import smollm2
+from actors.replies import Completed, Delta, Event, Gap, HandedOff, StepPart, StepStarted
+from tests.installation import ROOT, Installation, installation
+
+pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
+
+PATIENCE = Patience(tries=120)
+
+
+@pytest.fixture(scope="module")
+def model() -> str:
+    """The small model, prepared where `make run` finds it too."""
+    return str(smollm2.prepare(ROOT / ".headrace" / "models"))
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[Installation]:
+    with installation(tmp_path_factory.mktemp("data"), "--model", model) as started:
+        yield started
+
+
+def text_of(events: list[Event]) -> str:
+    return "".join(event.text for event in events if isinstance(event, Delta))
+
+
+def assert_ordered(events: list[Event]) -> None:
+    numbers = [event.n for event in events]
+    assert numbers == sorted(set(numbers))
+    assert not any(isinstance(event, Gap) for event in events)
+    assert isinstance(events[-1], Completed)
+
+
+def test_the_start_runs_a_sample_job_and_streams_its_text(running: Installation) -> None:
+    said = running.said
+    begun = next(at for at, line in enumerate(said) if "write: started" in line)
+    ended = next(at for at, line in enumerate(said) if "completed (" in line)
+    answer = next(line for line in said if line.startswith("answer")).removeprefix("answer").strip()
+    assert answer in "\n".join(said[begun + 1 : ended]), "the answer was not streamed before the outcome"
+
+
+async def test_a_question_is_retrieved_calculated_written_and_polished(running: Installation) -> None:
+    async with AsyncHeadrace(running.url, patience=PATIENCE) as client:
+        accepted = await client.submit("analysis", {"text": "What is a tailrace, and what is 7 times 45?"})
+        events = [event async for event in client.events(accepted.id)]
+    assert_ordered(events)
+    stages = [event.stage for event in events if isinstance(event, HandedOff)]
+    assert stages == ["retrieve", "write", "call_tools", "write", "polish"]
+    assert [event.key for event in events if isinstance(event, StepPart)] == ["call"]
+    answer = events[-1].answer if isinstance(events[-1], Completed) else {}
+    assert "mills/tailrace" in answer["sources"]
+    [calculation] = answer["calculations"]
+    assert {*calculation.split()} & {"7", "45"}
+    assert answer["text"] in " ".join(text_of(events).split(" "))
+    assert answer["words"] == len(answer["text"].split())
+
+
+async def test_jobs_at_once_are_generated_in_one_batch_and_each_is_whole(running: Installation) -> None:
+    async with AsyncHeadrace(running.url, patience=PATIENCE) as client:
+
+        async def ask(subject: str) -> list[Event]:
+            accepted = await client.submit("analysis", {"text": f"What is a {subject}?"})
+            return [event async for event in client.events(accepted.id)]
+
+        whole = await asyncio.gather(
+            *(ask(word) for word in ("tailrace", "headrace", "millpond", "sluice", "job", "log"))
+        )
+    for events in whole:
+        assert_ordered(events)
+        assert text_of(events).strip()
+
+
+async def test_a_killed_engine_goes_on_from_the_stored_tokens(running: Installation) -> None:
+    async with AsyncHeadrace(running.url, patience=PATIENCE) as client:
+        accepted = await client.submit("analysis", {"text": "What happens when a worker dies?"})
+        events = client.events(accepted.id)
+        seen = [await anext(events)]
+        while sum(isinstance(event, Delta) for event in seen) < 3:
+            seen.append(await anext(events))
+        victim = running.replica("write")
+        engine = [victim, *victim.children(recursive=True)]
+        before = text_of(seen)
+        victim.send_signal(signal.SIGKILL)
+        seen += [event async for event in events]
+        job = await client.job(accepted.id)
+    assert_ordered(seen)
+    assert text_of(seen).startswith(before)
+    first, second = [event for event in seen if isinstance(event, StepStarted)]
+    assert (first.attempt, second.attempt) == (1, 2)
+    assert second.from_ > 0
+    answer = seen[-1].answer if isinstance(seen[-1], Completed) else {}
+    assert answer["text"] in text_of(seen)
+    assert job.usage.output_tokens > second.from_
+    _, alive = psutil.wait_procs(engine, timeout=10)
+    assert not alive, "the killed replica left its engine behind"
+
+
+def test_once_ends_by_itself_when_the_sample_job_is_done(model: str, tmp_path: Path) -> None:
+    running = Installation(tmp_path, "--once", "--model", model)
+    try:
+        running.wait_for("write")  # from here on there is something that could be left behind
+        started = running.children()
+        assert running.wait() == 0
+        _, alive = psutil.wait_procs(started, timeout=10)
+        assert not alive
+        assert any(line.startswith("answer") for line in running.said)
+    finally:
+        running.kill()
