@@ -54,7 +54,7 @@ class Client:
         seen.accepted = time.time()
         if status != 202:
             raise RuntimeError(f"a job was answered {status}: {body[:500]!r}")
-        reader = _Reader(seen)
+        reader = EventReader(seen)
         status = await connection.stream(self._address.get(f"/v1/events/{json.loads(body)['id']}"), reader.feed)
         if status != 200 or not seen.answer:
             raise RuntimeError(f"a job was not completed: {status}, {bytes(reader.rest[-500:])!r}")
@@ -72,7 +72,7 @@ class Client:
         return await Connection.open(self._address)
 
 
-class _Reader:
+class EventReader:
     """Takes server-sent events apart, and looks into no more of them than it must."""
 
     def __init__(self, seen: Followed) -> None:

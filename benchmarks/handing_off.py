@@ -10,22 +10,23 @@ from benchmarks.estimate import estimate, percentile, summary
 from benchmarks.followed import Client
 from benchmarks.result import Bar, Measure
 
-APPENDS = 20
-
 
 @dataclass(frozen=True, slots=True)
 class HandedOff:
-    """One block: hand-offs one after the other, and bare appends beside them."""
+    """One block: hand-offs and bare appends by turns."""
 
     taken: list[float]
     appends: list[float]
 
 
-async def hand_off(client: Client, append: BareAppend, *, jobs: int, appends_first: bool) -> HandedOff:
+async def hand_off(client: Client, append: BareAppend, *, jobs: int) -> HandedOff:
     """Take one block."""
-    appends = await append.times(APPENDS) if appends_first else []
-    taken = [await _hand_off(client) for _ in range(jobs)]
-    return HandedOff(taken, appends or await append.times(APPENDS))
+    taken: list[float] = []
+    appends: list[float] = []
+    for _ in range(jobs):
+        taken.append(await _hand_off(client))
+        appends.extend(await append.times(1))
+    return HandedOff(taken, appends)
 
 
 def handed_off(blocks: Sequence[HandedOff], bar: Bar) -> list[Measure]:

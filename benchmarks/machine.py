@@ -45,7 +45,7 @@ def machine(log: Path) -> Machine:
         cores=len(os.sched_getaffinity(0)),
         memory_gib=round(psutil.virtual_memory().total / (1 << 30)),
         kernel=platform.release(),
-        gpu=_gpu(),
+        gpu=gpu(),
         sync_ms=round(_sync_ms(log), 3),
         load_before=round(os.getloadavg()[0], 2),
     )
@@ -69,7 +69,8 @@ def _cpu() -> str:
     return platform.machine()
 
 
-def _gpu() -> str | None:
+def gpu() -> str | None:
+    """The first GPU, if there is one."""
     command = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"]
     try:
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout

@@ -6,7 +6,6 @@ Both sides of a comparison are taken right after each other, in turns of order; 
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
@@ -25,6 +24,7 @@ from benchmarks.handing_off import hand_off, handed_off
 from benchmarks.installed import ECHO, Installed
 from benchmarks.machine import ROOT, machine
 from benchmarks.pipelines import FIRST_TOKEN_S, TOKEN_S, paced
+from benchmarks.progress import tell
 from benchmarks.report import table
 from benchmarks.result import RESULTS, Bar, Measure, Result
 from benchmarks.sides import Comparison, Load, Sides
@@ -33,13 +33,11 @@ from benchmarks.wire import Connection
 
 SCRIPTED = "scripted engine"
 REAL = "vLLM"
-TOKENS = 64
 SHORT = 2
 """Tokens of a generation of which only the first is looked at."""
 
-SPREAD_S = FIRST_TOKEN_S + TOKENS * TOKEN_S
 WARM_UP_S = 0.3
-BODY = {"input": {"text": "What is a tailrace, and where does the water in it come from?", "tokens": TOKENS}}
+BODY = {"input": {"text": "What is a tailrace, and where does the water in it come from?", "tokens": 64}}
 
 PIPELINES = tuple(f"benchmarks.pipelines:{name}" for name in ("recital", "relay", "shelf"))
 REAL_PIPELINE = "benchmarks.pipelines:generation"
@@ -50,6 +48,7 @@ class Plan:
     """How much to measure: so many blocks of each, under these loads."""
 
     blocks: int = 8
+    tokens: int = 64
     streams: tuple[int, ...] = (1, 8, 32)
     real_streams: tuple[int, ...] = (1, 8)
     jobs: int = 2
@@ -60,7 +59,16 @@ class Plan:
     handoffs: int = 40
 
 
-QUICK = Plan(blocks=2, streams=(1, 8), jobs=1, first_tokens=5, connections=(1, 32), seconds=0.4, handoffs=5)
+QUICK = Plan(
+    blocks=2,
+    tokens=8,
+    streams=(1, 8),
+    jobs=1,
+    first_tokens=3,
+    connections=(1, 32),
+    seconds=0.3,
+    handoffs=3,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +88,7 @@ class Bench:
             await self._warm_up(compare)
             await self.append.be_like("job.recite.>")
             for streams in self.plan.streams:
-                load = Load(streams, self.plan.jobs, TOKENS, SPREAD_S)
+                load = Load(streams, self.plan.jobs, self.plan.tokens, FIRST_TOKEN_S + self.plan.tokens * TOKEN_S)
                 blocks = await self._blocks(f"(a) {SCRIPTED}, {load}", compare, load)
                 measures.append(tokens_retained(SCRIPTED, str(load), blocks, Bar(least=0.90)))
             added = first_token_added(SCRIPTED, str(load), blocks, Bar(most=12))
@@ -97,7 +105,7 @@ class Bench:
             )
             await self._warm_up(compare)
             for streams in self.plan.real_streams:
-                load = Load(streams, 1, TOKENS, 0.0)
+                load = Load(streams, 1, self.plan.tokens, 0.0)
                 blocks = await self._blocks(f"(a) {REAL}, {load}", compare, load)
                 measures.append(tokens_retained(REAL, str(load), blocks, Bar(least=0.80)))
             load = Load(1, self.plan.real_first_tokens, SHORT, 0.0)
@@ -129,10 +137,10 @@ class Bench:
 
     async def handoffs(self) -> list[Measure]:
         """(d) The way of a job from one stage to the next."""
-        await hand_off(self.client, self.append, jobs=5, appends_first=True)
+        await hand_off(self.client, self.append, jobs=5)
         blocks = []
         for at in range(self.plan.blocks):
-            blocks.append(await hand_off(self.client, self.append, jobs=self.plan.handoffs, appends_first=at % 2 == 0))
+            blocks.append(await hand_off(self.client, self.append, jobs=self.plan.handoffs))
             tell(f"(d) {at + 1}: {1000 * median(blocks[-1].taken):.2f} ms")
         return handed_off(blocks, Bar(most=4))
 
@@ -170,11 +178,6 @@ async def measure(plan: Plan, *, real: bool) -> Result:
             *await bench.handoffs(),
         ]
     return Result.of("overhead", facts, measures, began=began, quick=plan is QUICK)
-
-
-def tell(line: str) -> None:
-    """A line of progress."""
-    print(line, file=sys.stderr, flush=True)
 
 
 def main() -> None:

@@ -14,9 +14,6 @@ TOKEN_S = 0.02
 SLOTS = 4
 """How many requests one replica of `think` generates for at once: small, so that replicas are what there is to gain."""
 
-CRUNCH_ROUNDS = 12_000
-"""Some 20 ms of one core that nobody else in the process can have meanwhile."""
-
 
 class Ask(Message):
     """What is to be said, and in how many tokens."""
@@ -41,11 +38,14 @@ class Arrived(Message):
     began: float
 
 
-class Crunched(Message):
-    """What the CPU made of a question."""
+class Chore(Ask):
+    """What is to be said, after so many rounds of work on it."""
 
-    text: str
-    tokens: int
+    rounds: int
+
+
+class Crunched(Ask):
+    """What the CPU made of a question."""
 
 
 def paced(slots: int) -> Scripted:
@@ -83,22 +83,22 @@ async def shelve(ask: Ask, job: Job) -> Said:
 
 
 @stage(concurrency=2)
-def crunch(ask: Ask, job: Job) -> Crunched:
-    """Real work, of the kind that holds the interpreter: one replica is one core."""
-    digest = ask.text.encode()
-    for _ in range(CRUNCH_ROUNDS):
+def crunch(chore: Chore, job: Job) -> Crunched:
+    """Real work, of the kind that holds the interpreter: one replica is one core at most."""
+    digest = chore.text.encode()
+    for _ in range(chore.rounds):
         digest = hashlib.sha256(digest).digest()
-    return Crunched(text=digest.hex(), tokens=ask.tokens)
+    return Crunched(text=digest.hex(), tokens=chore.tokens)
 
 
 @stage(uses=paced(SLOTS), gpus=0.25, concurrency=SLOTS)
 async def think(crunched: Crunched, job: Job, engine: Engine) -> Said:
-    return await _speak(Ask(text=crunched.text, tokens=crunched.tokens), job, engine)
+    return await _speak(crunched, job, engine)
 
 
-@stage(uses=Vllm(gpu_memory_utilization=0.2), gpus=0.25, cpus=0.5, concurrency=SLOTS)
+@stage(uses=Vllm(gpu_memory_utilization=0.2), gpus=0.25, cpus=0.25, concurrency=64)
 async def think_for_real(crunched: Crunched, job: Job, engine: Engine) -> Said:
-    return await _speak(Ask(text=crunched.text, tokens=crunched.tokens), job, engine)
+    return await _speak(crunched, job, engine)
 
 
 recital = Pipeline("recital", recite)

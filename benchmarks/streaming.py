@@ -83,6 +83,7 @@ def _raw_first_tokens(blocks: Sequence[Sides]) -> dict[str, JsonValue]:
         "first_token": dict(summary(_pooled(blocks, _first_tokens))),
         "bare_first_token": dict(summary(_pooled(blocks, _bare_first_tokens))),
         "append": dict(summary(_pooled(blocks, _appends))),
+        "append_in_a_row": dict(summary(_pooled(blocks, lambda block: block.appends_in_a_row))),
         "legs_p50_ms": {leg: round(1000 * median(taken), 3) for leg, taken in zip(LEGS, _legs(blocks), strict=True)},
         "busy_cores": dict(typical([block.busy for block in blocks])),
     }

@@ -1,0 +1,35 @@
+"""The benchmarks run. Their numbers are not judged here: tests do not look at clocks."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.result import Result
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(name: str, out: Path) -> Result:
+    command = [sys.executable, "-m", f"benchmarks.{name}", "--quick", "--out", str(out)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=280)
+    assert ran.returncode == 0, ran.stderr
+    return Result.read(name, out)
+
+
+@pytest.mark.timeout(300)
+def test_overhead_takes_every_part(tmp_path: Path) -> None:
+    result = run("overhead", tmp_path)
+    assert {measure.part for measure in result.measures} == {"a", "b", "c", "d"}
+    assert all(measure.estimate.value > 0 for measure in result.measures)
+    assert result.quick
+
+
+@pytest.mark.timeout(300)
+def test_gpu_vs_cpu_takes_both_curves_and_draws_them(tmp_path: Path) -> None:
+    result = run("gpu_vs_cpu", tmp_path)
+    assert {measure.part for measure in result.measures} == {"GPU", "CPU"}
+    assert (tmp_path / "gpu_vs_cpu.png").read_bytes().startswith(b"\x89PNG")
