@@ -1,4 +1,4 @@
-"""The clock: it ends the jobs whose deadline has passed while nobody runs them, and watches for workers that are gone."""
+"""The clock: it ends overdue jobs that nobody runs, and keeps the watch for workers that are gone."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Draft(Message):
 
     text: str
     passages: list[Passage]
-    results: list[Result] = []
+    results: list[Result] = Field(default_factory=list)
 
 
 class Answer(Message):

@@ -37,7 +37,7 @@ def numbers_in(question: str) -> tuple[str, ...]:
 
 
 async def _choose(question: str, numbers: tuple[str, ...], engine: Engine) -> JsonValue:
-    """Decide in silence. The grammar allows the question's own numbers only, so a small model's call is always valid."""
+    """Decide in silence. The grammar allows the question's own numbers only: a small model's call is always valid."""
     number = Literal[numbers]  # type: ignore[valid-type]  # known only when the question is
     choice = create_model("Choice", left=(number, ...), operator=(Operator, ...), right=(number, ...))
     written = await engine.structured(chat(question, system=WRITE_THE_SUM), choice, max_tokens=CHOICE_TOKENS)

@@ -25,7 +25,8 @@ from actors.journal.topology import ensure
 from actors.narration import Narration
 from actors.pipeline import Pipeline
 from actors.replies import Completed
-from actors.runtime.cluster import LocalCluster, first_free, is_free
+from actors.runtime.cluster import LocalCluster
+from actors.runtime.ports import claimed
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
 
@@ -85,9 +86,8 @@ def up(options: LaunchOptions) -> int:
 
 
 async def _up(options: LaunchOptions) -> int:
-    settings = _settings(options)
-    pipelines = load_pipelines(settings.pipelines)
-    with _stopping_gently() as stop:
+    pipelines = load_pipelines((wanted := _settings(options)).pipelines)
+    with _at_a_port(wanted) as settings, _stopping_gently() as stop:
         settings = await _until(stop, _with_model(settings, pipelines))
         async with installation(settings, stop) as running:
             return await _run(running.settings, pipelines, stop, once=options.once)
@@ -113,25 +113,29 @@ def _settings(options: LaunchOptions) -> Settings:
         "pipelines": options.pipelines or None,
     }
     settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    if settings.port:
-        if not is_free(settings.host, settings.port):
+    if not settings.model.startswith((".", "/", "~")):
+        return settings
+    folder = Path(settings.model).expanduser().absolute()
+    if not folder.is_dir():
+        raise CannotStart(f"there is no model folder {folder}; give a folder or a hub name with MODEL= or --model")
+    return settings.model_copy(update={"model": str(folder)})
+
+
+@contextmanager
+def _at_a_port(settings: Settings) -> Iterator[Settings]:
+    """The settings with the port that HTTP is to have: the one that is named, or the first free one."""
+    with claimed(settings.host, [settings.port] if settings.port else itertools.count(FIRST_PORT)) as port:
+        if port is None:
             raise CannotStart(
                 f"port {settings.port} is taken; stop what listens there, or choose another with PORT= or --port"
             )
-        return settings
-    return settings.model_copy(update={"port": first_free(settings.host, itertools.count(FIRST_PORT))})
+        yield settings.model_copy(update={"port": port})
 
 
 async def _with_model(settings: Settings, pipelines: dict[str, Pipeline]) -> Settings:
     """The settings with the small model's folder, if a stage needs a model and none is named."""
     engines = [s.uses for p in pipelines.values() for s in p.stages if isinstance(s.uses, Vllm)]
-    if settings.model:
-        if settings.model.startswith((".", "/", "~")) and not Path(settings.model).expanduser().is_dir():
-            raise CannotStart(
-                f"there is no model folder {settings.model}; give a folder or a hub name with MODEL= or --model"
-            )
-        return settings
-    if all(engine.model for engine in engines):
+    if settings.model or all(engine.model for engine in engines):
         return settings
     folder = await asyncio.to_thread(smollm2.prepare, (settings.data / "models").absolute(), say=_tell)
     return settings.model_copy(update={"model": str(folder)})
@@ -148,7 +152,11 @@ async def _log_of_jobs(settings: Settings) -> AsyncIterator[Settings]:
     async with EmbeddedServer((settings.data / "nats").absolute()) as server:
         _tell(f"nats-server  {_bare(server.url)}  jobs are kept in {settings.data}")
         yield settings.model_copy(
-            update={"nats_url": server.url, "nats_sys_url": server.sys_url, "max_bytes": min(settings.max_bytes, server.jobs_bytes)}
+            update={
+                "nats_url": server.url,
+                "nats_sys_url": server.sys_url,
+                "max_bytes": min(settings.max_bytes, server.jobs_bytes),
+            }
         )
 
 
@@ -250,7 +258,7 @@ async def _show(client: AsyncHeadrace, pipeline: str, sample: dict[str, str], wa
 
 async def _watch_stages(client: AsyncHeadrace, *, give_up: bool) -> None:
     """Tell how the stages come up; with `give_up`, one that cannot ends the start. Raises CannotStart."""
-    known: dict[str, tuple[str, str]] = {}
+    known: dict[str, tuple[str, str | None]] = {}
     while True:
         with contextlib.suppress(ClientError):
             for stage in await client.stages():
@@ -317,7 +325,7 @@ async def _until(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def _stopping_gently() -> Iterator[asyncio.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; what is running then ends in order. A second Ctrl-C interrupts."""
+    """An event that the first Ctrl-C or SIGTERM sets, for an end in order. A second Ctrl-C interrupts that too."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
 

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, PlainSerializer
 
 VERSION = 1
-"""The wire version that this code writes. A removed or retyped field makes a new one; an added optional field does not."""
+"""The wire version written here. A removed or retyped field makes a new one; an added optional field does not."""
 
 
 def _from_wire(value: object) -> object:

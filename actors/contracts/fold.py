@@ -14,16 +14,16 @@ from actors.contracts.envelope import Fact
 from actors.contracts.errors import Failure
 from actors.contracts.events import (
     Aborted,
-    CancelRequested,
     Cancelled,
+    CancelRequested,
     Completed,
     DeadLettered,
     Delta,
     Expired,
     Failed,
     HandOff,
-    Outcome,
     Origin,
+    Outcome,
     Progress,
     Record,
     StepFailed,
@@ -60,6 +60,7 @@ class StepState:
     chain: Chain
     closed: bool = False
     cancel: bool = False
+    cancel_reason: str | None = None
     attempts: int = 0
     failures: int = 0
     crashes: int = 0
@@ -153,9 +154,7 @@ def _grown(chain: Chain, record: Record) -> Chain:
     if record.is_text:
         return replace(chain, seq=record.seq, n=event.n, text=text_digest(chain.text, record.data))
     new_step = isinstance(event, HandOff) and event.of is None
-    return replace(
-        chain, seq=record.seq, n=event.n, prev=digest(record.data), text=NO_TEXT if new_step else chain.text
-    )
+    return replace(chain, seq=record.seq, n=event.n, prev=digest(record.data), text=NO_TEXT if new_step else chain.text)
 
 
 def _first_n(record: Record) -> int:
@@ -205,6 +204,7 @@ class _StepFold:
         self._first_n = handoff.first_n
         self._chain = Chain()
         self._inside = self._closed = self._cancel = False
+        self._cancel_reason: str | None = None
         self._failures = 0
         self._open: dict[str, bool] = {}
         self._owner: StepStarted | None = None
@@ -244,7 +244,7 @@ class _StepFold:
             case StepPart():
                 self._parts[event.key] = Part(event.value, event.type, event.usage)
             case CancelRequested():
-                self._cancel = True
+                self._cancel, self._cancel_reason = True, event.reason
             case Delta():
                 self._tokens.extend(event.tokens)
                 self._text.append(event.text)
@@ -260,6 +260,7 @@ class _StepFold:
             chain=self._chain,
             closed=self._closed,
             cancel=self._cancel,
+            cancel_reason=self._cancel_reason,
             attempts=sum(1 for _ in self._open),
             failures=self._failures,
             crashes=sum(self._open.values()),

@@ -31,7 +31,7 @@ def chat(user: str, *, system: str = "") -> Prompt:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How to generate. `max_tokens` and `min_tokens` count output tokens of the whole generation, stored ones included."""
+    """How to generate. `max_tokens` and `min_tokens` count the whole generation's output, stored tokens included."""
 
     max_tokens: int = 256
     min_tokens: int = 0
@@ -45,7 +45,9 @@ class Sampling:
         if self.max_tokens < 1:
             raise ValueError(f"max_tokens is {self.max_tokens}; it must be at least 1")
         if not 0 <= self.min_tokens <= self.max_tokens:
-            raise ValueError(f"min_tokens is {self.min_tokens}; it must be between 0 and max_tokens ({self.max_tokens})")
+            raise ValueError(
+                f"min_tokens is {self.min_tokens}; it must lie between 0 and max_tokens ({self.max_tokens})"
+            )
         if any(not s for s in self.stop):
             raise ValueError("a stop string is empty; leave it out")
 

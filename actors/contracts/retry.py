@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from random import Random
 
 DELIVERIES = 50
-"""A hand-off delivered this often is dead whatever its log says: the backstop for what kills a worker before its first append."""
+"""A hand-off delivered so often is dead whatever its log says: the backstop for what kills workers at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Retry:
 
     def __post_init__(self) -> None:
         if self.attempts < 1 or self.crashes < 1:
-            raise ValueError("a stage needs at least one attempt and one crash in its budget: Retry(attempts=1, crashes=1)")
+            raise ValueError("a budget has at least one attempt and one crash: Retry(attempts=1, crashes=1)")
         if not 0 <= self.first <= self.longest:
             raise ValueError(f"Retry(first={self.first}, longest={self.longest}): first must lie between 0 and longest")
 

@@ -54,7 +54,7 @@ class Address:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """A subject, taken apart. Raises ValueError when a part of it is none of the log: each is one token, no wildcard."""
+    """A subject, taken apart. Raises ValueError when a part of it is none of the log: each is one plain token."""
 
     kind: Kind
     topic: str

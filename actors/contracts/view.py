@@ -74,5 +74,6 @@ def _outcome(event: Outcome) -> dict[str, Any]:
         case Failed():
             shown |= {"stage": event.stage, "error": {"type": event.error.type, "message": event.error.message}}
         case DeadLettered():
-            shown |= {"stage": event.stage, "reason": event.reason, "attempts": event.attempts, "crashes": event.crashes}
+            shown |= {"stage": event.stage, "reason": event.reason}
+            shown |= {"attempts": event.attempts, "crashes": event.crashes}
     return shown

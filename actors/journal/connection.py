@@ -28,7 +28,7 @@ OnMessage = Callable[[Msg], Awaitable[None]]
 
 
 class Unanswered(HeadraceError):
-    """A request had no answer: disconnected, no responder, or silence. What it asked for may or may not have happened."""
+    """A request had no answer: disconnected, nobody there, or silence. What it asked for may have happened, or not."""
 
 
 class NobodyThere(Unanswered):
@@ -132,7 +132,7 @@ class Link:
         return answers, last
 
     async def gather(self, subject: str, data: bytes = b"", *, within: float) -> list[Msg]:
-        """Ask everybody who listens and collect what comes within so many seconds. Raises Unanswered when disconnected."""
+        """Ask everybody who listens, and collect what comes within so many seconds. Raises Unanswered."""
         answers: list[Msg] = []
 
         def take(got: Msg | Unanswered) -> None:

@@ -51,7 +51,7 @@ class Delivery:
 
 
 class Acks:
-    """What is said about a delivery. Each of these may be lost; a lost one is a redelivery, and the log answers that."""
+    """What is said about a delivery. Each of these may be lost; then it is delivered again, and the log answers."""
 
     def __init__(self, link: Link) -> None:
         self._link = link

@@ -50,7 +50,7 @@ def jobs_stream(*, replicas: int, max_bytes: int) -> dict[str, Any]:
 def stage_consumer(stage: str, lane: Lane, *, ack_wait: float) -> dict[str, Any]:
     """The durable consumer over one stage's hand-offs in one lane.
 
-    `max_deliver` and `max_ack_pending` are unlimited: JetStream's own limits lose work silently, ours end in a dead letter.
+    `max_deliver` and `max_ack_pending` are unlimited: JetStream's limits lose work in silence, ours make a dead letter.
     """
     name = consumer_name(stage, lane)
     return {

@@ -7,16 +7,15 @@ import io
 import logging
 import os
 import shutil
-import socket
 import stat
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 
 from actors.runtime.flags import ProxyPorts, one_machine_flags, serve_flags
+from actors.runtime.ports import first_free
 
 OBJECT_STORE = 100 << 20
 """Nothing of a job goes through Ray's object store; this is near the least that Ray takes."""
@@ -68,7 +67,7 @@ class LocalCluster:
             include_dashboard=False,
             object_store_memory=OBJECT_STORE,
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             _temp_dir=str(self.folder),
         )
         serve.start(proxy_location="HeadOnly", http_options={"host": self._host, "port": self._port})
@@ -77,7 +76,7 @@ class LocalCluster:
         """Whether Ray sees a GPU on this machine."""
         import ray
 
-        return bool(ray.cluster_resources().get("GPU", 0) >= 1)
+        return bool(ray.cluster_resources().get("GPU", 0) >= 1)  # type: ignore[no-untyped-call]
 
     def deploy(self, applications: list[tuple[str, str | None, Any]]) -> None:
         """Hand every application, as name, route and what was built, to Serve; returns before they run."""
@@ -106,7 +105,7 @@ class LocalCluster:
             # What Ray says about its own end, on the screen of whoever pressed Ctrl-C, is of no use to anybody.
             with contextlib.redirect_stderr(io.StringIO()):
                 with contextlib.suppress(Exception):  # a cluster that is broken is stopped all the same
-                    serve.shutdown()
+                    serve.shutdown()  # type: ignore[no-untyped-call]
                 ray.shutdown()
         finally:
             _end(started)
@@ -120,27 +119,11 @@ class LocalCluster:
         return path
 
 
-def is_free(host: str, port: int) -> bool:
-    """Whether nobody listens on this port now."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return False
-    return True
-
-
-def first_free(host: str, ports: Iterator[int]) -> int:
-    """The first of these ports that nobody listens on."""
-    return next(port for port in ports if is_free(host, port))
-
-
 def _free_ports() -> ProxyPorts:
     """Ports below the kernel's outgoing range, from a place that depends on this process, so that two starts differ."""
     begin = 10_000 + (os.getpid() * 200) % 9_000
-    fallback, metrics, stats = (first_free("0.0.0.0", iter(range(begin + 40 * k, 32_000))) for k in range(3))
-    return ProxyPorts(fallback, metrics, stats, replicas=first_free("0.0.0.0", iter(range(begin + 120, 32_000))))
+    fallback, metrics, stats = (first_free("0.0.0.0", range(begin + 40 * k, 32_000)) for k in range(3))
+    return ProxyPorts(fallback, metrics, stats, replicas=first_free("0.0.0.0", range(begin + 120, 32_000)))
 
 
 def _end(processes: list[psutil.Process]) -> None:

@@ -90,7 +90,7 @@ def loop_application(
 
 
 def _count(replicas: int) -> dict[str, Any]:
-    """So many replicas, in Serve's words. It takes no fixed number of zero, but it scales to zero what gets no requests."""
+    """So many replicas, in Serve's words: no fixed number may be zero, but what gets no requests is scaled to it."""
     if replicas:
         return {"num_replicas": replicas}
     return {"autoscaling_config": {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}}

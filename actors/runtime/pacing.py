@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 TEXTS_IN_FLIGHT = 4
-"""Text appends that one process has under way at most; the log syncs one by one, and accepting jobs must not queue behind."""
+"""Text appends that one process has under way at most: the log syncs one by one, and jobs must not wait behind text."""
 
 MIN_GAP_S = 0.010
 """The least time between two text appends of one job, in seconds: in it others (a cancel) can append."""

@@ -77,11 +77,11 @@ class Owners:
         except (Unanswered, ValidationError):
             return None
 
-
     async def is_there(self, worker: str) -> bool | None:
         """Whether a worker of that name answers at all; None: silence."""
         try:
-            await self._link.request(worker_subject(worker), _Question(claim="").model_dump_json().encode(), timeout=ASK_S)
+            question = _Question(claim="").model_dump_json().encode()
+            await self._link.request(worker_subject(worker), question, timeout=ASK_S)
         except NobodyThere:
             return False
         except Unanswered:

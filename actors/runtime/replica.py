@@ -47,7 +47,7 @@ def load_pipelines(paths: Sequence[str]) -> dict[str, Pipeline]:
         for stage in pipeline.stages:
             if topics.setdefault(stage.name, stage) is not stage:
                 raise HeadraceError(
-                    f"two stages are called {stage.name!r}; a stage's name is its topic and unique in the installation, "
+                    f"two stages are called {stage.name!r}; a stage's name is its topic, unique in the installation, "
                     "so rename one of them or use the same stage in both pipelines"
                 )
     return found
@@ -60,7 +60,7 @@ def _load(path: str) -> Pipeline:
     try:
         pipeline = getattr(importlib.import_module(module), name)
     except ModuleNotFoundError as error:
-        raise HeadraceError(f"there is no module {error.name!r} (for pipeline {path!r}); is its folder on PYTHONPATH?") from error
+        raise HeadraceError(f"there is no module {error.name!r} for {path!r}; is its folder on PYTHONPATH?") from error
     except AttributeError as error:
         raise HeadraceError(f"module {module!r} has no {name!r}") from error
     if not isinstance(pipeline, Pipeline):
@@ -164,7 +164,8 @@ class Replica:
                 return await stack.enter_async_context(uses)
             except (EngineError, OSError, HeadraceError, ValueError, RuntimeError) as error:
                 self._become("failed", f"{error} (tried again in {pause:.0f} s)")
-                log.error("cannot open what the stage uses", extra={"action": "open_failed", "stage": self._stage.name, "reason": str(error)})
+                fields = {"action": "open_failed", "stage": self._stage.name, "reason": str(error)}
+                log.error("cannot open what the stage uses", extra=fields)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stopping.wait()
@@ -176,4 +177,5 @@ class Replica:
 
     def _become(self, state: State, detail: str) -> None:
         self._state, self._detail, self._since = state, detail, time.time()
-        log.info("a worker changed state", extra={"action": "worker_state", "worker": self.name, "state": state, "detail": detail})
+        fields = {"action": "worker_state", "worker": self.name, "state": state, "detail": detail}
+        log.info("a worker changed state", extra=fields)

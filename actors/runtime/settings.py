@@ -16,18 +16,20 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="HEADRACE_", frozen=True, extra="ignore")
 
     nats_url: str = Field(default="", description="nats-server to use, several separated by commas; empty: embedded.")
-    nats_sys_url: str = Field(default="", description="The same for its system account, which tells of dead workers at once.")
-    nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of the log: 1 on one machine, 3 on a cluster.")
+    nats_sys_url: str = Field(default="", description="The same for the system account, which tells of dead workers.")
+    nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of the log: 1, or 3 on a cluster.")
     max_bytes: int = Field(default=10 << 30, ge=16 << 20, description="The most bytes the log may take on disk.")
     data: Path = Field(default=Path(".headrace"), description="Folder for the log, the prepared model and the logs.")
     host: str = Field(default="127.0.0.1", description="Address that HTTP listens on.")
     port: int = Field(default=0, ge=0, le=65535, description="Port for HTTP; 0: the first free one from 8000.")
     model: str = Field(default="", description="Folder or hub name of the language model; empty: the small one.")
-    pipelines: tuple[str, ...] = Field(default=DEFAULT_PIPELINES, description="Import paths, MODULE:NAME, of pipelines.")
+    pipelines: tuple[str, ...] = Field(default=DEFAULT_PIPELINES, description="Pipelines, as MODULE:NAME.")
     gpus: bool = Field(default=False, description="Whether stages that ask for GPUs get them, or run on CPUs.")
     ack_wait: float = Field(default=30.0, gt=0, description="Lease of a hand-off without a sign of progress, seconds.")
-    hang_after: float = Field(default=60.0, gt=0, description="An engine with work that makes nothing so long, seconds, hangs.")
-    drain: float = Field(default=20.0, ge=1, description="How long a stopping worker may finish what it holds, seconds.")
+    hang_after: float = Field(
+        default=60.0, gt=0, description="An engine that works and makes nothing so long hangs, seconds."
+    )
+    drain: float = Field(default=20.0, ge=1, description="How long a stopping worker may finish its jobs, seconds.")
     deadline: int = Field(default=86_400, ge=1, description="A job's deadline when it names none, seconds.")
     max_deadline: int = Field(default=6 * 86_400, ge=1, description="The longest deadline a job may have, seconds.")
 

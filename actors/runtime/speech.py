@@ -33,7 +33,7 @@ async def speak(writer: StepWriter, pace: Pace, engine: Metered, prompt: Prompt,
         return shown
     if len(tokens) >= engine.context:
         raise TerminalError(
-            f"the prompt has {len(tokens):,} tokens; the model takes {engine.context:,} including its output: shorten it"
+            f"the prompt has {len(tokens):,} tokens; the model takes {engine.context:,} with its output: shorten it"
         )
     transcript = Transcript(engine.decoder(), sampling.stop, sampling.min_tokens)
     transcript.feed(said)

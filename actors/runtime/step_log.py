@@ -50,16 +50,18 @@ class RunningStep:
 
     async def speak(self, engine: Speaks, prompt: Prompt, sampling: Sampling) -> str:
         if not isinstance(engine, Metered):
-            raise TerminalError("job.speak needs the engine that the stage was given: declare uses=Vllm() and pass it on")
+            raise TerminalError("job.speak needs the engine that the stage is given: declare uses=Vllm()")
         if self._spoken:
-            raise TerminalError("a step speaks once: use two stages, or engine.structured inside job.once for the other")
+            raise TerminalError("a step speaks once: use two stages, or engine.structured inside job.once")
         self._spoken = True
         return await speak(self._writer, self._pace, engine, prompt, sampling)
 
     async def report(self, message: str, done: int | None, total: int | None) -> None:
         stage = self._writer.handoff.stage
         async with self._pace.turn():
-            await self._writer.say(lambda stamp: Progress(**stamp, stage=stage, message=message, done=done, total=total))
+            await self._writer.say(
+                lambda stamp: Progress(**stamp, stage=stage, message=message, done=done, total=total)
+            )
 
     def _pack(self, key: str, value: BaseModel | JsonValue) -> tuple[str | None, JsonValue]:
         if isinstance(value, Message) and value.wire_name() in self._pipeline.messages:
@@ -76,5 +78,5 @@ class RunningStep:
         if kind is None:
             return value
         if kind not in self._pipeline.messages:
-            raise TerminalError(f"job.once({key!r}) stored a {kind}, which pipeline {self._pipeline.name!r} no longer has")
+            raise TerminalError(f"job.once({key!r}) stored a {kind}, which {self._pipeline.name!r} no longer has")
         return self._pipeline.messages[kind].model_validate(value)

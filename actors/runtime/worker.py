@@ -124,7 +124,8 @@ class Worker:
 
     def _pass_over(self, delivery: Delivery, error: Exception) -> None:
         """Nothing can be said about bytes that are no hand-off; they stay in the log, and the lag shows them."""
-        log.error("this is no hand-off", extra={"action": "not_a_handoff", "seq": delivery.record.seq, "reason": str(error)})
+        fields = {"action": "not_a_handoff", "seq": delivery.record.seq, "reason": str(error)}
+        log.error("this is no hand-off", extra=fields)
         task = asyncio.create_task(self._bench.acks.again(delivery.ack, UNREADABLE_PAUSE_S))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
