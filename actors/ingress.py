@@ -22,9 +22,10 @@ from actors.contracts.fold import fold_job
 from actors.contracts.messages import Packed
 from actors.contracts.subjects import LOCAL, Address, Lane, Subject, is_job, job_id
 from actors.http import reports
+from actors.http.body import body_of, too_deep, too_large
 from actors.http.problem import KEY_REUSED, UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
 from actors.http.reference import document
-from actors.http.submission import Asked, Form, body_of, key_of, too_deep, too_large
+from actors.http.submission import Asked, Form, key_of
 from actors.journal import Journal, Refused, TooLarge, Unanswered, Undecided
 from actors.journal.connection import ApiError
 from actors.journal.journal import PatientJournal

@@ -13,7 +13,7 @@ import pytest
 
 from actors.client import AsyncHeadrace, Refused, Unavailable
 from actors.contracts.subjects import LOCAL, job_id
-from actors.http.submission import MAX_BODY
+from actors.http.body import MAX_BODY
 from actors.ingress import ingress
 from actors.journal import Journal
 from actors.journal.follow import Follower, Place
