@@ -37,6 +37,8 @@ def serve_flags(ports: ProxyPorts, *, haproxy: Path | None = None) -> dict[str, 
     """
     flags = {
         "RAY_USAGE_STATS_ENABLED": "0",
+        # What is held back to be printed once comes after the end, when nobody can tell what it is about.
+        "RAY_DEDUP_LOGS": "0",
         # Ray gives way to everything else on a machine; here the replicas are what it is for.
         "RAY_worker_niceness": "0",
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
