@@ -44,6 +44,7 @@ app = typer.Typer(
       headrace up                                          start everything here
       headrace submit analysis "What is a headrace?" -f    submit a job and watch it
       headrace show ID                                     see how it stands, and why it waits
+      headrace cancel ID                                   stop it
       headrace stages                                      see what waits and what runs
     """,
 )
@@ -207,6 +208,34 @@ def show(id: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
             return
         waits = "" if job.ended else _asked_why(headrace, job)
     typer.echo(job_printout(job, waits=waits))
+
+
+@app.command(short_help="Stop a job.")
+def cancel(
+    id: JobId,
+    reason: Annotated[str | None, typer.Option(metavar="TEXT", help="Why; it is kept with the job.")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Stop a job: at once where nobody runs it, else as soon as its worker has aborted its inference.
+
+    Doing it again is harmless. A job that has its outcome keeps it; when that is not `cancelled`, the exit status is 1.
+
+    \b
+    Examples:
+      headrace cancel ID
+      headrace cancel ID --reason "asked twice"
+    """
+    with Headrace(url, patience=ASKING) as headrace:
+        job = headrace.cancel(id, reason=reason)
+    if as_json:
+        typer.echo(job.model_dump_json(by_alias=True, indent=2))
+    elif not job.ended:
+        typer.echo(f"job {job.id} is being stopped; see it end with: headrace follow {job.id}")
+    else:
+        typer.echo(f"job {job.id} is {job.status.replace('_', ' ')}")
+    if job.ended and job.status != "cancelled":
+        raise typer.Exit(1)
 
 
 @app.command(short_help="List the stages: what waits, what runs, on what.")

@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from random import Random, SystemRandom
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -169,12 +169,28 @@ class _Place:
 
 
 @dataclass(frozen=True, slots=True)
+class _Wish:
+    """A request with a body that may be sent again as it is; `key` names it where the server needs that."""
+
+    body: bytes
+    key: str | None = None
+
+    @classmethod
+    def of(cls, **said: object) -> _Wish:
+        """Raises BadRequest when there is no JSON for it."""
+        return _Wish(_json({name: value for name, value in said.items() if value is not None}))
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Content-Type": "application/json"} | ({"Idempotency-Key": self.key} if self.key else {})
+
+
+@dataclass(frozen=True, slots=True)
 class _Submission:
     """A job to be, as it goes over the wire; the same bytes and the same key however often it is sent."""
 
     path: str
-    body: bytes
-    key: str = field(default_factory=new_key)
+    wish: _Wish
 
     @classmethod
     def of(
@@ -190,14 +206,10 @@ class _Submission:
         """Raises BadRequest when there is no JSON for it."""
         said = input.model_dump(mode="json") if isinstance(input, BaseModel) else dict(input)
         wanted = {"input": said, "lane": lane, "deadline": deadline, "metadata": dict(metadata or {}) or None}
-        body = {name: value for name, value in wanted.items() if value is not None}
         if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key and key):
             raise BadRequest(f"the key {key!r} cannot stand in a header; take printable ASCII without spaces around it")
-        try:
-            data = json.dumps(body, allow_nan=False).encode()
-        except (ValueError, TypeError, RecursionError) as error:
-            raise BadRequest(f"this input is not JSON: {error}") from error
-        return cls(f"/v1/pipelines/{quote(pipeline, safe='')}/jobs", data, key or new_key())
+        wish = replace(_Wish.of(**wanted), key=key or new_key())
+        return cls(f"/v1/pipelines/{quote(pipeline, safe='')}/jobs", wish)
 
 
 class AsyncHeadrace:
@@ -257,11 +269,15 @@ class AsyncHeadrace:
         at least this call's own retries harmless. `deadline` is in whole seconds from acceptance.
         """
         submission = _Submission.of(pipeline, input, key=key, lane=lane, deadline=deadline, metadata=metadata)
-        return _read(Accepted, await self._ask("POST", submission.path, submission))
+        return _read(Accepted, await self._ask("POST", submission.path, submission.wish))
 
     async def job(self, id: str) -> Job:
         """The job as it stands."""
         return _read(Job, await self._ask("GET", f"/v1/jobs/{quote(id, safe='')}"))
+
+    async def cancel(self, id: str, *, reason: str | None = None) -> Job:
+        """Stop the job; doing it again is harmless. It has its outcome when this returns, or is `cancelling`."""
+        return _read(Job, await self._ask("POST", f"/v1/jobs/{quote(id, safe='')}/cancel", _Wish.of(reason=reason)))
 
     async def wait(self, id: str) -> Job:
         """The job once it has its outcome, whatever that is."""
@@ -347,16 +363,17 @@ class AsyncHeadrace:
             log.warning("stream cut, resuming", extra={"action": "stream.resume", "job": id, "why": str(trouble)})
         await self._sleep(self._patience.delay(max(place.quiet, 1), self._rng, asked=asked or place.retry))
 
-    async def _ask(self, method: str, path: str, submission: _Submission | None = None) -> httpx.Response:
+    async def _ask(
+        self, method: str, path: str, wish: _Wish | None = None, params: Mapping[str, str] | None = None
+    ) -> httpx.Response:
         """Send a request until it is answered with a success, as `patience` allows."""
-        headers = {"Idempotency-Key": submission.key, "Content-Type": "application/json"} if submission else None
-        body, key = (submission.body, submission.key) if submission else (None, None)
+        body, headers, key = (wish.body, wish.headers, wish.key) if wish else (None, None, None)
         failures = 0
         while True:
             asked: float | None = None
             trouble: ClientError
             try:
-                response = await self._http.request(method, path, content=body, headers=headers)
+                response = await self._http.request(method, path, content=body, headers=headers, params=params)
                 if response.is_success:
                     return response
                 raise _refusal(response, key)
@@ -416,6 +433,10 @@ class Headrace:
     def job(self, id: str) -> Job:
         """The job as it stands."""
         return _now(self._client.job(id))
+
+    def cancel(self, id: str, *, reason: str | None = None) -> Job:
+        """Stop the job; doing it again is harmless. It has its outcome when this returns, or is `cancelling`."""
+        return _now(self._client.cancel(id, reason=reason))
 
     def wait(self, id: str) -> Job:
         """The job once it has its outcome, whatever that is."""
@@ -491,6 +512,14 @@ class _Pipelines(BaseModel):
 
 class _Stages(BaseModel):
     stages: tuple[StageReport, ...]
+
+
+def _json(said: Mapping[str, object]) -> bytes:
+    """Raises BadRequest when there is no JSON for it."""
+    try:
+        return json.dumps(said, allow_nan=False).encode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise BadRequest(f"this input is not JSON: {error}") from error
 
 
 def _base(url: str) -> httpx.URL:

@@ -22,17 +22,20 @@ from actors.contracts.fold import fold_job
 from actors.contracts.messages import Packed
 from actors.contracts.subjects import LOCAL, Address, Lane, Subject, is_job, job_id
 from actors.http import reports
-from actors.http.body import body_of, too_deep, too_large
+from actors.http.body import body_of, read_body, too_deep, too_large
 from actors.http.problem import KEY_REUSED, UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
 from actors.http.reference import document
 from actors.http.submission import Asked, Form, key_of
+from actors.http.wishes import Cancelling
 from actors.journal import Journal, Refused, TooLarge, Unanswered, Undecided
 from actors.journal.connection import ApiError
 from actors.journal.journal import PatientJournal
 from actors.journal.lag import stage_lag
 from actors.journal.topology import JOBS, ensure
 from actors.pipeline import Pipeline
-from actors.runtime.presence import workers_of
+from actors.runtime.cancel import cancel
+from actors.runtime.job_log import JobLog
+from actors.runtime.presence import Owners, workers_of
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
 from actors.runtime.writer import Clock, utc_now
@@ -78,6 +81,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
             Route("/v1/pipelines/{pipeline}/jobs", actor.unknown_pipeline, methods=["POST"]),
             Route("/v1/pipelines", actor.pipelines),
             Route("/v1/jobs/{id}", actor.job),
+            Route("/v1/jobs/{id}/cancel", actor.cancel, methods=["POST"]),
             Route("/v1/stages", actor.stages),
             Route("/healthz", actor.healthz),
             Route("/readyz", actor.readyz),
@@ -131,6 +135,14 @@ class Ingress:
             raise unknown_job(id)
         return _json(report)
 
+    async def cancel(self, request: Request) -> Response:
+        """Stop a job: 200 with its outcome, or 202 once its worker was asked to end it."""
+        id = request.path_params["id"]
+        if not is_job(id):
+            raise unknown_job(id)
+        wish = read_body(Cancelling, await body_of(request, optional=True))
+        return await self._whatever_happens(self._cancel(id, wish.reason, _request_id(request)))
+
     async def pipelines(self, _: Request) -> Response:
         """The pipelines that take jobs."""
         return _json({"pipelines": [reports.pipeline(pipeline) for pipeline in self._pipelines.values()]})
@@ -162,6 +174,19 @@ class Ingress:
         except ApiError as error:
             raise unavailable(error, "The log is not there; it is made when this process starts.") from error
         return _json({"status": "ready"})
+
+    async def _cancel(self, id: str, reason: str | None, request: str) -> Response:
+        try:
+            async with asyncio.timeout(self._patience):
+                journal = await self._log.opened(self._patience)
+                log = JobLog(journal, id, by=f"ingress/{request}", now=self._now)
+                await log.read()
+                await cancel(log, Owners(journal.signals), reason)
+        except TimeoutError:
+            raise Undecided("the job's log did not answer in time") from None
+        if (report := _report(id, log.records)) is None:
+            raise unknown_job(id)
+        return _json(report, 202 if report["cancelling"] else 200)
 
     async def _whatever_happens(self, storing: Coroutine[Any, Any, Response]) -> Response:
         """Its answer; and if the client goes away meanwhile, it is carried through all the same."""

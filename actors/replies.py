@@ -72,11 +72,16 @@ class Accepted(Reply):
 
 
 class Job(Accepted):
-    """A job as it stands. `text` is what it has said so far, `answer` the body of its answer once it is completed."""
+    """A job as it stands. `text` is what it has said so far, `answer` the body of its answer once it is completed.
 
+    `cancelling` says that it was asked to stop and its worker has not ended it yet.
+    """
+
+    cancelling: bool = False
     updated: Instant
     stage: str | None = None
     attempts: int = 0
+    reason: str | None = None
     text: str | None = None
     answer: dict[str, Any] | None = None
     error: Trouble | None = None

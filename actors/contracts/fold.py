@@ -141,9 +141,8 @@ def fold_job(records: Sequence[Record]) -> JobState | None:
     )
 
 
-def chain_of(records: Iterable[Record]) -> Chain:
-    """Where the log that these messages make up ends; its `text` is that of the newest step."""
-    chain = Chain()
+def chain_of(records: Iterable[Record], chain: Chain = Chain()) -> Chain:  # noqa: B008  # a value, never changed
+    """Where the log ends that these messages make up after those of `chain`; its `text` is that of the newest step."""
     for record in records:
         chain = _grown(chain, record)
     return chain

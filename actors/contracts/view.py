@@ -7,6 +7,8 @@ from typing import Any
 
 from actors.contracts.envelope import Envelope
 from actors.contracts.events import (
+    Cancelled,
+    CancelRequested,
     Completed,
     DeadLettered,
     Delta,
@@ -14,6 +16,8 @@ from actors.contracts.events import (
     HandOff,
     Outcome,
     Progress,
+    ReviewDiscarded,
+    ReviewRedriven,
     StepFailed,
     StepPart,
     StepReleased,
@@ -54,6 +58,10 @@ def view(event: Envelope | None, *, first_n: int, n: int) -> str:
             shown |= {"reason": event.reason}
         case StepPart():
             shown |= {"key": event.key}
+        case CancelRequested(reason=str(reason)) | ReviewDiscarded(reason=reason):
+            shown["reason"] = reason
+        case ReviewRedriven():
+            shown["to"] = event.to
         case Delta():
             shown |= {"stage": event.stage, "from": event.from_, "text": event.text}
             if event.finish_reason:
@@ -71,6 +79,8 @@ def _outcome(event: Outcome) -> dict[str, Any]:
     match event:
         case Completed():
             shown["answer"] = event.answer.body
+        case Cancelled(reason=str(reason)):
+            shown["reason"] = reason
         case Failed():
             shown |= {"stage": event.stage, "error": {"type": event.error.type, "message": event.error.message}}
         case DeadLettered():

@@ -11,6 +11,7 @@ from actors.contracts.subjects import LANES
 from actors.http import problem
 from actors.http.problem import MEDIA_TYPE, Kind
 from actors.http.submission import Form
+from actors.http.wishes import Cancelling
 from actors.replies import Accepted, Job, PipelineReport, Problem, StageReport
 
 Json = dict[str, Any]
@@ -24,7 +25,8 @@ def document(forms: Iterable[Form]) -> Json:
     """The OpenAPI document of an installation with these pipelines."""
     paths: Json = {}
     _, schemas = models_json_schema(
-        [(model, "validation") for model in (Accepted, Job, PipelineReport, StageReport, Problem)], ref_template=REF
+        [(model, "validation") for model in (Accepted, Job, PipelineReport, StageReport, Problem, Cancelling)],
+        ref_template=REF,
     )
     components: Json = schemas["$defs"]
     for form in forms:
@@ -55,17 +57,14 @@ def _submit(form: Form) -> Json:
         "summary": f"Submit a job to {name}",
         "tags": ["jobs"],
         "parameters": [key],
-        "requestBody": {"required": True, "content": {"application/json": {"schema": _ref(name)}}},
+        "requestBody": _body(name),
         "responses": {
             "202": _answer("It is stored.", _ref("Accepted")) | {"headers": _headers(headers)},
             "200": _answer("It was stored before, with this key and body.", _ref("Job"))
             | {"headers": _headers(headers | {"Idempotent-Replay": "Says so: true."})},
             **_problems(
-                problem.MALFORMED,
+                *_BODY,
                 problem.BAD_KEY,
-                problem.TOO_LARGE,
-                problem.BAD_MEDIA_TYPE,
-                problem.INVALID,
                 problem.KEY_REUSED,
                 problem.UNAVAILABLE,
             ),
@@ -91,6 +90,20 @@ def _reading() -> Json:
         "/v1/jobs/{id}": _get(
             "job", "A job as it stands", ("jobs",), _ref("Job"), problem.UNKNOWN_JOB, parameters=[job]
         ),
+        "/v1/jobs/{id}/cancel": {
+            "post": {
+                "operationId": "cancel",
+                "summary": "Stop a job; doing it again is harmless",
+                "tags": ["jobs"],
+                "parameters": [job],
+                "requestBody": _body("Cancelling", required=False),
+                "responses": {
+                    "200": _answer("It has its outcome, now or since before.", _ref("Job")),
+                    "202": _answer("It runs, and its worker was asked to end it.", _ref("Job")),
+                    **_problems(*_BODY, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                },
+            }
+        },
         "/v1/events/{id}": {
             "get": {
                 "operationId": "events",
@@ -117,6 +130,9 @@ def _reading() -> Json:
         "/readyz": _get("readyz", "Whether a job can be stored", ("installation",), _STATUS),
     }
 
+
+_BODY = (problem.MALFORMED, problem.TOO_LARGE, problem.BAD_MEDIA_TYPE, problem.INVALID)
+"""How a body is refused."""
 
 _STATUS: Json = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
 
@@ -149,6 +165,10 @@ def _problems(*kinds: Kind) -> Json:
 
 def _answer(description: str, schema: Json) -> Json:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def _body(model: str, *, required: bool = True) -> Json:
+    return {"required": required, "content": {"application/json": {"schema": _ref(model)}}}
 
 
 def _headers(told: dict[str, str]) -> Json:

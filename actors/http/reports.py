@@ -39,7 +39,9 @@ def links(job: str) -> dict[str, str]:
 
 def job(id: str, lane: Lane, state: JobState) -> Report:
     """A job as it stands: what it has said until it is completed, then its answer."""
+    cancelling = state.outcome is None and state.step is not None and state.step.cancel
     return accepted(id, lane, state.origin, state.status) | {
+        "cancelling": cancelling,
         "updated": state.updated,
         "stage": state.stage,
         "attempts": state.attempts,

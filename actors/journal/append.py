@@ -19,6 +19,9 @@ MAX_MESSAGE = 1 << 20
 MAX_DEAD_LETTER = 1_900_000
 """A dead letter has its input whole, so it may be larger; the server's own limit (2 MB) lies over both."""
 
+FOR_EVER = -1
+"""The `ttl` of a message that stays whatever the log's age limit."""
+
 WRONG_LAST_SEQUENCE = 10071
 IN_FLIGHT = 10164
 NOT_NOW = (429, 500, 503)
@@ -78,7 +81,7 @@ class Appender:
     ) -> int:
         """Store `data` if `expect` is still the job's last sequence (0: no such job); its sequence.
 
-        Durable when it returns. `ttl` is in seconds; `-1` keeps the message whatever the log's age limit.
+        Durable when it returns. `ttl` is in seconds, or `FOR_EVER`.
         Raises Refused when the job's log has gone on, TooLarge, and Undecided after `patience` seconds without a clear
         answer (None: tries until cancelled).
         """

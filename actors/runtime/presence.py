@@ -31,7 +31,10 @@ class WorkerStatus(BaseModel):
 
 
 class _Question(BaseModel):
+    """Whether the worker runs this claim; with `look`, it is to look into the log again for it."""
+
     claim: str
+    look: bool = False
 
 
 class _Answer(BaseModel):
@@ -39,11 +42,22 @@ class _Answer(BaseModel):
 
 
 class Presence:
-    """A worker's answers: on its own subject whether it runs a claim, on its stage's how it is."""
+    """A worker's answers: on its own subject whether it runs a claim, on its stage's how it is.
 
-    def __init__(self, link: Link, *, holds: Callable[[str], bool], status: Callable[[], WorkerStatus]) -> None:
+    `look` is called with a claim that it runs and that somebody has written something for.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        *,
+        holds: Callable[[str], bool],
+        status: Callable[[], WorkerStatus],
+        look: Callable[[str], None] = lambda claim: None,
+    ) -> None:
         self._link = link
         self._holds = holds
+        self._look = look
         self._status = status
 
     async def open(self) -> None:
@@ -54,10 +68,13 @@ class Presence:
 
     def _whether_running(self, question: bytes) -> bytes:
         try:
-            claim = _Question.model_validate_json(question).claim
+            asked = _Question.model_validate_json(question)
         except ValidationError:
             return b'{"error":"ask {\\"claim\\": \\"<claim>\\"}"}'
-        return _Answer(running=self._holds(claim)).model_dump_json().encode()
+        running = self._holds(asked.claim)
+        if running and asked.look:
+            self._look(asked.claim)
+        return _Answer(running=running).model_dump_json().encode()
 
 
 class Owners:
@@ -68,14 +85,11 @@ class Owners:
 
     async def runs(self, worker: str, claim: str) -> bool | None:
         """True: it runs it. False: it does not, or nobody of that name is there. None: silence."""
-        try:
-            question = _Question(claim=claim).model_dump_json().encode()
-            answer = await self._link.request(worker_subject(worker), question, timeout=ASK_S)
-            return _Answer.model_validate_json(answer.data).running
-        except NobodyThere:
-            return False
-        except (Unanswered, ValidationError):
-            return None
+        return await self._ask(worker, _Question(claim=claim))
+
+    async def look(self, worker: str, claim: str) -> bool | None:
+        """The same, and if it runs it, it looks into the log again: there is something in it for that claim."""
+        return await self._ask(worker, _Question(claim=claim, look=True))
 
     async def is_there(self, worker: str) -> bool | None:
         """Whether a worker of that name answers at all; None: silence."""
@@ -87,6 +101,16 @@ class Owners:
         except Unanswered:
             return None
         return True
+
+    async def _ask(self, worker: str, question: _Question) -> bool | None:
+        try:
+            asked = question.model_dump_json().encode()
+            answer = await self._link.request(worker_subject(worker), asked, timeout=ASK_S)
+            return _Answer.model_validate_json(answer.data).running
+        except NobodyThere:
+            return False
+        except (Unanswered, ValidationError):
+            return None
 
 
 async def workers_of(link: Link, stage: str, *, within: float = ASK_S) -> list[WorkerStatus]:

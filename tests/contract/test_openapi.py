@@ -124,6 +124,10 @@ async def test_what_the_server_says_is_what_the_document_says(r1: Servers) -> No
                 pass
         check(job, "/v1/jobs/{id}")
         check(await http.get("/v1/jobs/nothing"), "/v1/jobs/{id}")
+        waits = await http.post(SUBMIT["recital"], json={"input": {"text": "go"}})
+        cancelling = "/v1/jobs/{id}/cancel"
+        check(await http.post(f"{waits.headers['Location']}/cancel"), cancelling, "post")
+        check(await http.post(f"{waits.headers['Location']}/cancel", json={"reason": 1}), cancelling, "post")
         check(await http.get("/v1/events/nothing"), "/v1/events/{id}")
         for path in ("/v1/pipelines", "/v1/stages", "/healthz", "/readyz"):
             check(await http.get(path), path)

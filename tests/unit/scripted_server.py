@@ -51,6 +51,8 @@ class Story:
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
     """The bodies of the jobs there are, by Idempotency-Key."""
     submits: int = 0
+    wishes: list[dict[str, Any]] = field(default_factory=list)
+    """What was wanted of jobs that are there."""
     places: list[tuple[str | None, str | None]] = field(default_factory=list)
     """Where readers wanted to begin: `after` and `Last-Event-ID`."""
 
@@ -146,6 +148,7 @@ class ScriptedServer:
                 Route("/v1/pipelines", self._pipelines),
                 Route("/v1/pipelines/{pipeline}/jobs", self._submit, methods=["POST"]),
                 Route("/v1/jobs/{id}", self._job),
+                Route("/v1/jobs/{id}/cancel", self._cancel, methods=["POST"]),
                 Route("/v1/events/{id}", self._events),
                 Route("/v1/stages", self._stages),
             ]
@@ -190,6 +193,10 @@ class ScriptedServer:
         return self._refusal() or JSONResponse({"stages": self.story.stages})
 
     async def _job(self, request: Request) -> Response:
+        return self._refusal() or JSONResponse(self.story.job)
+
+    async def _cancel(self, request: Request) -> Response:
+        self.story.wishes.append(await request.json())
         return self._refusal() or JSONResponse(self.story.job)
 
     async def _submit(self, request: Request) -> Response:

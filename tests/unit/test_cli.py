@@ -343,6 +343,25 @@ class TestLists:
         assert field in listed[0]
 
 
+class TestCancel:
+    @pytest.mark.parametrize(
+        ("job", "status", "said"),
+        [
+            ({"status": "cancelled"}, 0, "is cancelled"),
+            ({"status": "running", "cancelling": True}, 0, "is being stopped"),
+            ({"status": "completed"}, 1, "is completed"),
+        ],
+    )
+    def test_it_says_how_the_job_stands(
+        self, server: ScriptedServer, run: Run, job: dict[str, Any], status: int, said: str
+    ) -> None:
+        story = server.tell(job=JOB_REPLY | job)
+        ran = run("cancel", JOB, "--reason", "enough")
+        assert ran.status == status
+        assert f"job {JOB} {said}" in ran.out
+        assert story.wishes == [{"reason": "enough"}]
+
+
 class TestUp:
     def test_what_is_asked_for_is_launched(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         launched: list[launch.LaunchOptions] = []
@@ -367,7 +386,7 @@ class TestUp:
 
 
 class TestHelp:
-    @pytest.mark.parametrize("command", ["up", "submit", "follow", "show", "stages", "pipelines"])
+    @pytest.mark.parametrize("command", ["up", "submit", "follow", "show", "cancel", "stages", "pipelines"])
     def test_every_command_teaches_by_example(self, run: Run, command: str) -> None:
         said = run(command, "--help")
         assert said.status == 0

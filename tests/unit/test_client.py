@@ -59,6 +59,18 @@ def spoken(events: list[Event]) -> str:
     return "".join(event.text for event in events if isinstance(event, Delta))
 
 
+class TestCancel:
+    async def test_a_lost_answer_is_asked_for_again(self, server: ScriptedServer, headrace: AsyncHeadrace) -> None:
+        story = server.tell(job=JOB_REPLY | {"status": "cancelled"}, refusals=[problem(503, "no log"), None])
+        assert (await headrace.cancel(JOB, reason="enough")).status == "cancelled"
+        assert story.wishes == [{"reason": "enough"}] * 2
+
+    def test_without_asyncio_it_is_the_same(self, server: ScriptedServer, plain: Headrace) -> None:
+        story = server.tell(job=JOB_REPLY | {"status": "running", "cancelling": True})
+        assert plain.cancel(JOB).cancelling
+        assert story.wishes == [{}]
+
+
 class TestSubmit:
     async def test_a_job_is_stored_with_all_that_was_asked_for(
         self, server: ScriptedServer, headrace: AsyncHeadrace
