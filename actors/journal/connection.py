@@ -185,7 +185,8 @@ class Link:
     async def close(self) -> None:
         """Let go of the connection; unanswered requests fail."""
         self._drop_all("the connection is closed")
-        await self.client.close()
+        with contextlib.suppress(OSError):  # it may have dropped already
+            await self.client.close()
 
     async def _round_trip(self) -> None:
         """Until the server has taken what was sent before, which it does in order. Raises Unanswered.

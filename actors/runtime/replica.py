@@ -93,11 +93,12 @@ class Replica:
     def status(self) -> WorkerStatus:
         """How it is now."""
         worker = self._worker
+        trouble = worker.trouble if worker else ""
         return WorkerStatus(
             worker=self.name,
             stage=self._stage.name,
-            state="draining" if worker and worker.draining else self._state,
-            detail=self._detail,
+            state="draining" if worker and worker.draining else "failed" if trouble else self._state,
+            detail=trouble or self._detail,
             jobs=worker.jobs if worker else 0,
             free=worker.free if worker else 0,
             since=self._since,
@@ -113,7 +114,7 @@ class Replica:
                 max_bytes=self._settings.max_bytes,
                 ack_wait=self._settings.ack_wait,
             )
-            await Presence(journal.signals, holds=self._holds, status=self.status).open()
+            await Presence(journal.signals, holds=self._holds, status=self.status, look=self._look).open()
             async with contextlib.AsyncExitStack() as stack:
                 resource = await self._open_resource(stack)
                 if not self._stopping.is_set():
@@ -174,6 +175,10 @@ class Replica:
 
     def _holds(self, claim: str) -> bool:
         return self._worker is not None and self._worker.holds(claim)
+
+    def _look(self, claim: str) -> None:
+        if self._worker:
+            self._worker.look(claim)
 
     def _become(self, state: State, detail: str) -> None:
         self._state, self._detail, self._since = state, detail, time.time()

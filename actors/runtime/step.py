@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from random import Random
 from typing import Any
+
+from pydantic import ValidationError
 
 from actors.contracts.errors import Failure, RetryableError, TerminalError
 from actors.contracts.events import (
@@ -19,6 +22,7 @@ from actors.contracts.events import (
     Expired,
     Failed,
     HandOff,
+    Outcome,
     StepFailed,
     StepReleased,
 )
@@ -39,8 +43,10 @@ from actors.runtime.writer import FactStamp, Pen, Settled, StepWriter
 
 log = logging.getLogger(__name__)
 
-PARTIAL_KEPT = 256 * 1024
-ERROR_KEPT = 64 * 1024
+PARTIAL_KEPT = 192 * 1024
+ERRORS_KEPT = 64 * 1024
+"""What a dead letter keeps of the partial output and of the chain of errors, in bytes of JSON: 256 KiB together."""
+
 CRASH_PAUSE_S = 1.0
 """How long a job waits after the engine under it died, so that its replacement can start."""
 
@@ -59,7 +65,7 @@ class Bench:
 
     @property
     def claims_first(self) -> bool:
-        """Engine steps and steps with effects are claimed before they begin; a pure step's first append is its output."""
+        """Engine steps and steps with effects are claimed before they begin; a pure step just appends its output."""
         return self.stage.effects or isinstance(self.resource, Engine)
 
 
@@ -72,7 +78,7 @@ class Step:
         self._writer = StepWriter(bench.pen, delivery, claim)
         self._engine = Metered(bench.resource, claim) if isinstance(bench.resource, Engine) else None
         self._usage: Usage | None = None
-        self._released = ""
+        self._release_reason = ""
         self._work: asyncio.Task[Message] | None = None
 
     @property
@@ -90,9 +96,17 @@ class Step:
 
     def release(self, reason: str) -> None:
         """Hand the step back at the next chance: what is stored stays, no budget is spent."""
-        self._released = reason
+        self._release_reason = reason
         if self._work:
             self._work.cancel()
+
+    async def look(self) -> None:
+        """Look into the log, where somebody says that there is something for this step; stop it if that is so."""
+        try:
+            await self._writer.read_again()
+        except Settled:
+            if self._work:
+                self._work.cancel()
 
     async def run(self) -> None:
         """Claim, work, hand over, ack; or whatever the log says instead. Raises nothing but CancelledError."""
@@ -101,35 +115,30 @@ class Step:
                 await self._begin()
                 output = await self._do()
                 await self._hand_over(output)
-            except Settled as settled:
-                await self._settle(settled)
-            except _Released:
-                await self._hand_back()
+            except _HandedBack as back:
+                await self._hand_back(back)
             except _Overdue:
                 await self._settle(Settled(Verdict.EXPIRE, self._writer.state))
-            except EngineError as error:
-                # Not this job's failure: its claim stays open in the log and counts as a crash.
-                self._note("engine_died", reason=str(error))
-                await self._bench.acks.again(self.ack, CRASH_PAUSE_S)
             except Exception as error:
-                await self._fail(error)
+                await self._fail(_cause(error))
         except Settled as settled:
             await self._settle(settled)
 
     async def _begin(self) -> None:
-        fresh = self._delivery.count == 1
+        # One that is given out again, of an earlier hand-off, has a history however fresh its delivery is.
+        fresh = self._delivery.count == 1 and not self._writer.handoff.of
         overdue = self._bench.pen.now() >= self._writer.handoff.origin.deadline
         if not fresh or overdue:
             await self._writer.claim_by_rule()
         elif self._bench.claims_first:
-            await self._writer.claim_fresh()
+            await self._writer.ensure_claimed()
 
     async def _do(self) -> Message:
-        """The stage's output. Raises what the stage raises, _Released, _Overdue and Settled."""
-        if self._released:
-            raise _Released
+        """The stage's output. Raises what the stage raises, _HandedBack, _Overdue and Settled."""
+        if self._release_reason:
+            raise _HandedBack(self._release_reason)
         pipeline = self._pipeline()
-        message = pipeline.messages[self._writer.handoff.message.type].model_validate(self._writer.handoff.message.body)
+        message = self._message(pipeline)
         running = RunningStep(self._writer, pipeline, self._bench.lanes.pace(), self._engine)
         self._work = asyncio.create_task(self._call(message, self._job(running)))
         origin = self._writer.handoff.origin
@@ -139,20 +148,27 @@ class Step:
             async with asyncio.timeout(limit):
                 output = await self._work
         except asyncio.CancelledError:
-            if self._released and not _cancelled_from_outside():
-                raise _Released from None
-            raise
+            if _cancelled_from_outside():
+                raise
+            self._writer.check()
+            if self._release_reason:
+                raise _HandedBack(self._release_reason) from None
+            raise RuntimeError("the stage was cancelled, and not by its worker") from None
         except TimeoutError:
             if not self._work.cancelled():
                 raise  # the stage's own
             if limit == left:
                 raise _Overdue from None
             raise RetryableError(f"the step took longer than its timeout of {self._bench.stage.timeout:g} s") from None
+        except BaseExceptionGroup:
+            self._writer.check()  # a task group wraps Settled, which then is no Exception any more
+            raise
         finally:
             self._work.cancel()
             await asyncio.wait({self._work})
+            self._writer.leave()
             self._usage = running.usage
-        if not isinstance(output, self._bench.stage.gives):
+        if type(output) not in self._bench.stage.gives:  # exactly: a message goes by its own type
             allowed = " or ".join(m.__name__ for m in self._bench.stage.gives)
             raise TypeError(f"stage {self._bench.stage.name!r} returned {type(output).__name__}; it declares {allowed}")
         return output
@@ -169,14 +185,25 @@ class Step:
 
     def _pipeline(self) -> Pipeline:
         name = self._writer.handoff.origin.pipeline
-        pipeline = self._bench.pipelines.get(name)
-        if pipeline is None or self._writer.handoff.message.type not in pipeline.messages:
-            raise RetryableError(
-                f"this worker does not know pipeline {name!r} with message {self._writer.handoff.message.type!r}; "
-                "deploy the version that does, or redrive the job",
-                delay=self._bench.stage.retry.longest,
-            )
+        if (pipeline := self._bench.pipelines.get(name)) is None:
+            raise self._unknown(f"this worker does not know pipeline {name!r}")
         return pipeline
+
+    def _message(self, pipeline: Pipeline) -> Message:
+        """What the stage is given. What only another version can read waits for a worker that does."""
+        packed, version = self._writer.handoff.message, self._writer.handoff.origin.version
+        kind = pipeline.messages.get(packed.type)
+        if kind not in self._bench.stage.takes:
+            raise self._unknown(f"stage {self._bench.stage.name!r} takes no {packed.type} here")
+        try:
+            return kind.model_validate(packed.body)
+        except ValidationError as error:
+            if version == pipeline.version:
+                raise
+            raise self._unknown(f"version {version} of pipeline {pipeline.name!r} has another {packed.type}") from error
+
+    def _unknown(self, what: str) -> _HandedBack:
+        return _HandedBack(f"{what}; deploy the version that does", self._bench.stage.retry.longest)
 
     def _job(self, running: RunningStep) -> Job:
         origin, address = self._writer.handoff.origin, self._writer.address
@@ -192,7 +219,7 @@ class Step:
         )
 
     async def _hand_over(self, output: Message) -> None:
-        """One append: the next stage's hand-off, or the outcome. Then ack; a lost ack is a redelivery, and the log answers it."""
+        """One append: the next hand-off, or the outcome. Then ack; when that is lost the log answers the redelivery."""
         handoff = self._writer.handoff
         taker = self._pipeline().taker(type(output))
         packed, usage = Packed.of(output), self._total(None)
@@ -204,47 +231,76 @@ class Step:
             return HandOff(**stamp, stage=taker.name, origin=handoff.origin, message=packed, usage=usage, text=text)
 
         try:
-            await self._writer.put(build)
+            await self._writer.end(build)
         except TooLarge as error:
-            raise TerminalError(f"output_too_large: the output of {self._bench.stage.name!r} cannot be stored: {error}") from error
+            raise _too_large(f"the output of {self._bench.stage.name!r}", error) from error
         await self._bench.acks.done(self.ack)
 
-    async def _hand_back(self) -> None:
-        if self._writer.claimed:
-            await self._writer.put(lambda stamp: StepReleased(**stamp, claim=self.claim, reason=self._released))
-        self._note("step_released", reason=self._released)
-        await self._bench.acks.again(self.ack)
+    async def _hand_back(self, back: _HandedBack) -> None:
+        self._writer.check()
+        if self._writer.may_be_claimed:
+            await self._writer.end(lambda stamp: StepReleased(**stamp, claim=self.claim, reason=back.reason))
+        self._note("step_released", reason=back.reason)
+        await self._bench.acks.again(self.ack, back.delay)
 
     async def _fail(self, error: Exception) -> None:
-        handoff, stage = self._writer.handoff, self._bench.stage
+        self._writer.check()
+        if isinstance(error, EngineError):
+            await self._crash(error)
+            return
+        if isinstance(error, TooLarge):
+            error = _too_large(f"what {self._bench.stage.name!r} keeps", error)
         failure = Failure.of(error)
         self._note("step_failed", error=failure.type)
         if isinstance(error, TerminalError):
-            usage = self._total(None)
-            await self._writer.put(
-                lambda stamp: Failed(
-                    **stamp, origin=handoff.origin, stage=stage.name, error=failure, usage=usage, text=self._writer.text_digest
-                )
+            await self._end_failed(failure)
+        else:
+            await self._end_attempt(failure, error.delay if isinstance(error, RetryableError) else None)
+
+    async def _crash(self, error: EngineError) -> None:
+        """Not this job's failure: its claim stays open in the log and counts as a crash."""
+        self._note("engine_died", reason=str(error))
+        await self._bench.acks.again(self.ack, CRASH_PAUSE_S)
+
+    async def _end_failed(self, failure: Failure) -> None:
+        handoff, stage, usage = self._writer.handoff, self._bench.stage, self._total(None)
+        await self._writer.end(
+            lambda stamp: Failed(
+                **stamp,
+                origin=handoff.origin,
+                stage=stage.name,
+                error=failure,
+                usage=usage,
+                text=self._writer.text_digest,
             )
-            await self._bench.acks.done(self.ack)
-            return
+        )
+        await self._bench.acks.done(self.ack)
+
+    async def _end_attempt(self, failure: Failure, asked: float | None) -> None:
+        """This attempt failed: the step is tried again, or it was the last one."""
+        stage = self._bench.stage
         failures = (self._writer.state.failures if self._writer.state else 0) + 1
         if stage.retry.spent(failures, 0):
             await self._bury("it failed as often as it may", await self._writer.read_again(), failure)
             return
-        asked = error.delay if isinstance(error, RetryableError) else None
-        delay = stage.retry.delay(failures, self._bench.rng) if asked is None else asked
-        retry_at = self._bench.pen.now() + timedelta(seconds=delay)
-        await self._writer.put(lambda stamp: StepFailed(**stamp, claim=self.claim, error=failure, retry_at=retry_at))
+        wished = stage.retry.delay(failures, self._bench.rng) if asked is None else asked
+        now = self._bench.pen.now()
+        # After its deadline nothing is tried again; whatever was wished for (a NaN too), it comes back for its outcome.
+        delay = max(0.0, min((self._writer.handoff.origin.deadline - now).total_seconds(), wished))
+        retry_at = now + timedelta(seconds=delay)
+        await self._writer.end(lambda stamp: StepFailed(**stamp, claim=self.claim, error=failure, retry_at=retry_at))
         await self._bench.acks.again(self.ack, delay)
 
-    async def _bury(self, reason: str, state: StepState | None, last: Failure | None = None) -> None:
+    async def _bury(
+        self, reason: str, state: StepState | None, last: Failure | None = None, decided: Settled | None = None
+    ) -> None:
         """The outcome `dead_lettered`, as one append that is complete in itself."""
         handoff = self._writer.handoff
         errors = (*(state.errors if state else ()), *((last,) if last else ()))
-        partial = state.text if state else ""
-        kept, cut = _cut(errors)
-        await self._writer.put(
+        failing = last is not None and state is not None and state.owned_by(self.claim)  # open, and not a crash
+        said = state.text if state else ""
+        kept, partial = _newest(errors), _beginning(said, PARTIAL_KEPT)
+        await self._writer.end(
             lambda stamp: DeadLettered(
                 **stamp,
                 origin=handoff.origin,
@@ -253,13 +309,14 @@ class Step:
                 input=handoff.message,
                 errors=kept,
                 attempts=max(state.attempts if state else 0, len(errors)),
-                crashes=state.crashes if state else 0,
+                crashes=state.crashes - failing if state else 0,
                 deliveries=self._delivery.count,
-                partial=partial[:PARTIAL_KEPT],
-                cut=cut or len(partial) > PARTIAL_KEPT,
+                partial=partial,
+                cut=len(kept) < len(errors) or len(partial) < len(said),
                 usage=self._total(state),
                 text=self._writer.text_digest,
-            )
+            ),
+            decided=decided,
         )
         self._note("dead_lettered", reason=reason)
         await self._bench.acks.done(self.ack)
@@ -269,38 +326,47 @@ class Step:
         while True:
             self._note("step_settled", verdict=settled.verdict.name)
             try:
-                await self._carry_out(settled.verdict, settled.state)
+                await self._carry_out(settled)
                 return
             except Settled as again:
                 settled = again
 
-    async def _carry_out(self, verdict: Verdict, state: StepState | None) -> None:
-        handoff = self._writer.handoff
-        usage = self._total(state)
-        match verdict:
+    async def _carry_out(self, settled: Settled) -> None:
+        state = settled.state
+        match settled.verdict:
             case Verdict.ACK:
                 await self._bench.acks.done(self.ack)
             case Verdict.LET_GO | Verdict.ASK_OWNER:
                 pass  # an append, an ack or a nak would act on my successor's lease
             case Verdict.HAND_BACK:
                 await self._bench.acks.again(self.ack, self._until_retry(state))
-            case Verdict.CANCEL:
-                await self._writer.put(lambda stamp: Cancelled(**stamp, origin=handoff.origin, usage=usage))
-                await self._bench.acks.done(self.ack)
-            case Verdict.EXPIRE:
-                begun = self._writer.claimed or bool(state and state.attempts) or handoff.n > 1
-                outcome = Expired if begun else Aborted
-                await self._writer.put(lambda stamp: outcome(**stamp, origin=handoff.origin, usage=usage))
-                await self._bench.acks.done(self.ack)
+            case Verdict.CANCEL | Verdict.EXPIRE:
+                await self._end_early(settled)
             case Verdict.BURY:
                 lost = state is not None and state.crashes >= self._bench.stage.retry.crashes
-                await self._bury("its worker was lost as often as it may" if lost else "its budget is used up", state)
+                reason = "its worker was lost as often as it may" if lost else "its budget is used up"
+                await self._bury(reason, state, decided=settled)
             case Verdict.GO_ON | Verdict.CLAIM:
-                raise AssertionError(f"{verdict} settles nothing")
+                raise AssertionError(f"{settled.verdict} settles nothing")
+
+    async def _end_early(self, settled: Settled) -> None:
+        """The outcome of a job that was cancelled, or is past its deadline."""
+        handoff, state, usage = self._writer.handoff, settled.state, self._total(settled.state)
+        begun = self._writer.claimed or bool(state and state.attempts) or handoff.first_n > 1
+        reason = state.cancel_reason if state else None
+
+        def build(stamp: FactStamp) -> Outcome:
+            text = self._writer.text_digest
+            if settled.verdict is Verdict.CANCEL:
+                return Cancelled(**stamp, origin=handoff.origin, usage=usage, text=text, reason=reason)
+            return (Expired if begun else Aborted)(**stamp, origin=handoff.origin, usage=usage, text=text)
+
+        await self._writer.end(build, decided=settled)
+        await self._bench.acks.done(self.ack)
 
     def _total(self, state: StepState | None) -> Usage:
-        """The job's usage with this step's: what it counted while it ran, or what the log has of an attempt before it."""
-        earlier = state.usage if state else Usage()
+        """The job's usage with this step's: what it counted while it ran, or what the log has of earlier attempts."""
+        earlier = state.usage + Usage(output_tokens=len(state.tokens)) if state else Usage()
         return self._writer.handoff.usage + (earlier if self._usage is None else self._usage)
 
     def _until_retry(self, state: StepState | None) -> float:
@@ -309,11 +375,17 @@ class Step:
         return max(0.0, (state.retry_at - self._bench.pen.now()).total_seconds())
 
     def _note(self, action: str, **fields: object) -> None:
-        log.info("a step ended otherwise", extra={"action": action, "stage": self._bench.stage.name, "job": self.job, **fields})
+        known = {"action": action, "stage": self._bench.stage.name, "job": self.job}
+        log.info("a step ended otherwise", extra={**known, **fields})
 
 
-class _Released(Exception):
-    """The step is to be handed back."""
+class _HandedBack(Exception):
+    """The step is to be handed back unfinished, and not given out again for `delay` seconds."""
+
+    def __init__(self, reason: str, delay: float = 0.0) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.delay = delay
 
 
 class _Overdue(Exception):
@@ -325,13 +397,42 @@ def _cancelled_from_outside() -> bool:
     return task is not None and task.cancelling() > 0
 
 
-def _cut(errors: tuple[Failure, ...]) -> tuple[tuple[Failure, ...], bool]:
-    """The newest errors that fit, and whether any had to be left out."""
-    kept: list[Failure] = []
-    size = 0
-    for error in reversed(errors):
-        size += len(error.message) + len(error.trace)
-        if size > ERROR_KEPT:
+def _too_large(what: str, error: TooLarge) -> TerminalError:
+    return TerminalError(f"output_too_large: {what} cannot be stored: {error}")
+
+
+def _cause(error: Exception) -> Exception:
+    """What decides: the error itself, or of those that a task group has collected the one that says most."""
+    leaves = list(_leaves(error))
+    for kind in (EngineError, TerminalError, TooLarge, RetryableError):
+        for leaf in leaves:
+            if isinstance(leaf, kind):
+                return leaf
+    return error
+
+
+def _leaves(error: Exception) -> Iterator[Exception]:
+    if isinstance(error, ExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error
+
+
+def _newest(errors: tuple[Failure, ...]) -> tuple[Failure, ...]:
+    """The newest errors that fit; the last one always."""
+    size, first = 0, len(errors)
+    while first > 0:
+        size += len(errors[first - 1].model_dump_json())
+        if size > ERRORS_KEPT and first < len(errors):
             break
-        kept.insert(0, error)
-    return tuple(kept), len(kept) < len(errors)
+        first -= 1
+    return errors[first:]
+
+
+def _beginning(text: str, most: int) -> str:
+    """The beginning of a text that takes up at most so many bytes as JSON."""
+    kept = text[:most]
+    while (size := len(json.dumps(kept, ensure_ascii=False).encode())) > most:
+        kept = kept[: len(kept) * most // size]
+    return kept

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from typing import cast
 
@@ -9,6 +11,7 @@ from pydantic import BaseModel, JsonValue
 
 from actors.contracts.errors import TerminalError
 from actors.contracts.events import Progress, StepPart
+from actors.contracts.fold import Part
 from actors.contracts.generation import Prompt, Sampling, Usage
 from actors.contracts.messages import Message, Packed
 from actors.pipeline.job import Speaks, Value
@@ -28,25 +31,31 @@ class RunningStep:
         self._pace = pace
         self._engine = engine
         self._spoken = False
-        self._stored = Usage()
+        self._stored: dict[str, Part] = {}
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    @property
+    def _parts(self) -> dict[str, Part]:
+        """Every stored piece of the step, of whatever attempt."""
+        return {**(self._writer.state.parts if self._writer.state else {}), **self._stored}
 
     @property
     def usage(self) -> Usage:
         """What this step used in all: its stored pieces, of whatever attempt, and what this attempt did beside them."""
-        earlier = self._writer.state.usage if self._writer.state else Usage()
-        return earlier + self._stored + (self._engine.take_usage() if self._engine else Usage())
+        stored = sum((part.usage for part in self._parts.values()), Usage())
+        return stored + (self._engine.take_usage() if self._engine else Usage())
 
     async def once(self, key: str, work: Callable[[], Awaitable[Value]]) -> Value:
         await self._writer.ensure_claimed()
-        state = self._writer.state
-        if state and (part := state.parts.get(key)):
-            return cast("Value", self._unpack(key, part.type, part.value))
-        value = await work()
-        kind, packed = self._pack(key, value)
-        usage = self._engine.take_usage() if self._engine else Usage()
-        await self._writer.put(lambda stamp: StepPart(**stamp, key=key, value=packed, type=kind, usage=usage))
-        self._stored += usage
-        return value
+        async with self._turns[key]:
+            if part := self._parts.get(key):
+                return cast("Value", self._unpack(key, part.type, part.value))
+            value = await work()
+            kind, packed = self._pack(key, value)
+            usage = self._engine.take_usage() if self._engine else Usage()
+            await self._writer.put(lambda stamp: StepPart(**stamp, key=key, value=packed, type=kind, usage=usage))
+            self._stored[key] = Part(packed, kind, usage)
+            return value
 
     async def speak(self, engine: Speaks, prompt: Prompt, sampling: Sampling) -> str:
         if not isinstance(engine, Metered):

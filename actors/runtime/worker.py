@@ -37,6 +37,7 @@ class Worker:
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
         self._draining = False
+        self._engine_died = ""
         self._steps_made = 0
         self._moved_at = 0.0
 
@@ -57,6 +58,13 @@ class Worker:
     def holds(self, claim: str) -> bool:
         """Whether it runs this claim."""
         return claim in self._steps
+
+    def look(self, claim: str) -> None:
+        """Let the step that runs this claim look into the log again, beside whatever it does."""
+        if step := self._steps.get(claim):
+            task = asyncio.create_task(step.look())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
 
     async def run(self) -> None:
         """Work until drained."""
@@ -89,17 +97,25 @@ class Worker:
             step.release("the worker is stopping")
         await self._finish()
 
-    def check(self) -> None:
-        """Raises EngineError when the engine has work and has made nothing for too long."""
+    @property
+    def trouble(self) -> str:
+        """What is wrong with its engine, so that it takes nothing new and must be replaced; empty while it works."""
         if (quiet := self._quiet_for()) > self._hang_after:
-            raise EngineError(f"the engine hangs: it has work and has made nothing for {quiet:.0f} s; it is replaced")
+            return f"the engine hangs: it has work and has made nothing for {quiet:.0f} s; it is replaced"
+        return self._engine_died
+
+    def check(self) -> None:
+        """Raises EngineError when the engine is dead, or has work and has made nothing for too long."""
+        if trouble := self.trouble:
+            raise EngineError(trouble)
 
     async def _finish(self) -> None:
         while self._tasks:
             await asyncio.wait(set(self._tasks))
 
     def _room(self) -> int:
-        return 0 if self._draining else self._bench.stage.concurrency - len(self._steps)
+        # A job that is given to a dead engine loses one of its crashes: what waits is for others.
+        return 0 if self._draining or self.trouble else self._bench.stage.concurrency - len(self._steps)
 
     def _begin(self, delivery: Delivery) -> None:
         claim = secrets.token_hex(8)
@@ -116,11 +132,19 @@ class Worker:
     async def _run(self, step: Step) -> None:
         try:
             await step.run()
+            await self._look_at_engine()
         except Exception:
             log.exception("a step could not be ended", extra={"action": "step_broken", "job": step.job})
         finally:
             del self._steps[step.claim]
             self._freed.set()
+
+    async def _look_at_engine(self) -> None:
+        if isinstance(self._bench.resource, Engine):
+            try:
+                await self._bench.resource.check()
+            except EngineError as error:
+                self._engine_died = str(error)
 
     def _pass_over(self, delivery: Delivery, error: Exception) -> None:
         """Nothing can be said about bytes that are no hand-off; they stay in the log, and the lag shows them."""

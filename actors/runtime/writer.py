@@ -3,25 +3,34 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Protocol, TypedDict
 
 from actors.contracts.chain import Chain, digest
 from actors.contracts.envelope import Envelope, Fact
+from actors.contracts.errors import HeadraceError
 from actors.contracts.events import HandOff, Outcome, Record, StepStarted, Text, place
 from actors.contracts.fold import StepState, fold_step
 from actors.contracts.generation import FinishReason
 from actors.contracts.retry import Retry
-from actors.contracts.subjects import Address, Subject
-from actors.journal.append import Appender, Refused
+from actors.contracts.subjects import DEAD, Address, Subject
+from actors.journal.append import FOR_EVER, Appender, Refused
+from actors.journal.connection import Unanswered
 from actors.journal.pull import Delivery
 from actors.journal.read import Reader
 from actors.runtime.rules import Verdict, decide
 
+log = logging.getLogger(__name__)
+
 TEXT_OUTLIVES = timedelta(hours=24)
 """How long text is kept past its job's deadline. Nothing of a job may expire before its outcome."""
+
+FIRST_PAUSE_S = 0.05
+LONGEST_PAUSE_S = 1.0
 
 Clock = Callable[[], datetime]
 
@@ -64,6 +73,13 @@ class Settled(BaseException):
         self.state = state
 
 
+class StepOver(HeadraceError):
+    """The stage has returned: what it left running cannot store anything. Await all that a stage starts."""
+
+    def __init__(self) -> None:
+        super().__init__("the stage has returned; await everything that it starts before it returns")
+
+
 @dataclass(frozen=True, slots=True)
 class Pen:
     """What every step of a worker writes with."""
@@ -82,7 +98,8 @@ class StepWriter:
     """Appends for one delivery of a hand-off, in order, each append comparing.
 
     Everything else of the step asks it: it holds the claim, the chain, and what the log said when the step began.
-    Its methods raise Settled when the log says that this hand-off is not to go on here.
+    Its methods raise Settled when the log says that this hand-off is not to go on here. From then on the stage stores
+    nothing more, whatever it does with that error; only the step itself does, what was decided (`end`).
     """
 
     def __init__(self, pen: Pen, delivery: Delivery, claim: str) -> None:
@@ -98,6 +115,9 @@ class StepWriter:
         self.state: StepState | None = None
         self.claimed = False
         self._chain = Chain(seq=self.record.seq, n=event.n, prev=digest(self.record.data))
+        self._claim_sent = False
+        self._settled: Settled | None = None
+        self._stage_is_over = False
         self._lock = asyncio.Lock()
         self._text_ttl = int((event.origin.deadline + TEXT_OUTLIVES - pen.now()).total_seconds())
 
@@ -128,14 +148,14 @@ class StepWriter:
         """Why the step's generation ended, if its end is stored."""
         return self.state.finish_reason if self.state else None
 
-    async def ensure_claimed(self) -> None:
-        """Claim now, if it was not necessary before."""
-        async with self._lock:
-            await self._claim()
+    @property
+    def may_be_claimed(self) -> bool:
+        """Whether a claim is stored, or was sent and nobody waited for the answer."""
+        return self.claimed or self._claim_sent
 
-    async def claim_fresh(self) -> None:
-        """Claim a delivery that looks fresh: no read, `step.started` is compared with the hand-off itself."""
-        async with self._lock:
+    async def ensure_claimed(self) -> None:
+        """Claim, if that was not done before: no read, `step.started` is compared with the last that is known."""
+        async with self._turn():
             await self._claim()
 
     async def claim_by_rule(self) -> None:
@@ -146,21 +166,35 @@ class StepWriter:
                 await self._claim()
 
     async def put(self, build: Callable[[FactStamp], Fact]) -> None:
-        """Store a fact. One that does not end the step needs a claim, and takes it if there is none yet."""
-        async with self._lock:
-            ends = isinstance(fact := build(self._fact_stamp()), HandOff | Outcome)
-            if not self.claimed and not ends:
-                await self._claim()
-                fact = build(self._fact_stamp())
-            while not await self._append(fact):
-                fact = build(self._fact_stamp())
+        """Store a fact of the running stage; needs a claim, and takes it if there is none yet."""
+        async with self._turn():
+            await self._claim()
+            await self._store(build)
 
     async def say(self, build: Callable[[Stamp], Text]) -> None:
-        """Store text; needs a claim, and takes it if there is none yet."""
-        async with self._lock:
+        """Store text of the running stage; needs a claim, and takes it if there is none yet."""
+        async with self._turn():
             await self._claim()
             while not await self._append(build(self._stamp())):
                 pass
+
+    def check(self) -> None:
+        """Raises Settled when it is known that this hand-off is not to go on here."""
+        if self._settled is not None:
+            raise self._settled
+
+    def leave(self) -> None:
+        """The stage is over: from here on nothing that it may have left running is stored."""
+        self._stage_is_over = True
+
+    async def end(self, build: Callable[[FactStamp], Fact], *, decided: Settled | None = None) -> None:
+        """Store what ends this attempt, or the job. Raises what the log has decided, unless this is it (`decided`)."""
+        async with self._lock:
+            if self._settled is not None and self._settled is not decided:
+                raise self._settled
+            if not isinstance(build(self._fact_stamp()), HandOff | Outcome):
+                await self._claim()
+            await self._store(build)
 
     async def read_again(self) -> StepState | None:
         """What the log says now, in full."""
@@ -174,6 +208,20 @@ class StepWriter:
         self.claimed = state.owned_by(self.claim)
         # Expired text moves the last sequence back, and the numbers with it; ours never go back.
         self._chain = replace(state.chain, n=max(state.chain.n, self._chain.n))
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        """The stage's turn to append, one after the other. None once it is over, or this hand-off is somebody else's:
+        the chain that the last look found is another writer's then, and an append that expects it would be stored."""
+        async with self._lock:
+            self.check()
+            if self._stage_is_over:
+                raise StepOver
+            yield
+
+    async def _store(self, build: Callable[[FactStamp], Fact]) -> None:
+        while not await self._append(build(self._fact_stamp())):
+            pass
 
     async def _claim(self) -> None:
         while not self.claimed:
@@ -190,6 +238,7 @@ class StepWriter:
                 reset=reset,
                 model=self._pen.model,
             )
+            self._claim_sent = True
             if await self._append(event, claiming=True):
                 self.claimed = True
                 if reset and state:
@@ -200,12 +249,12 @@ class StepWriter:
         data = event.encode()
         kind, topic = place(event)
         is_text = isinstance(event, Text)
+        ttl = max(1, self._text_ttl) if is_text else FOR_EVER if topic == DEAD else None
         try:
-            seq = await self._pen.appender.append(
-                self.address, kind, topic, data, expect=self._chain.seq, ttl=max(1, self._text_ttl) if is_text else None
-            )
+            seq = await self._pen.appender.append(self.address, kind, topic, data, expect=self._chain.seq, ttl=ttl)
         except Refused as refused:
-            records = await self._look(claiming=not self.claimed if claiming is None else claiming, at_least=refused.last)
+            unclaimed = not self.claimed if claiming is None else claiming
+            records = await self._look(claiming=unclaimed, at_least=refused.last)
             return any(r.data == data for r in records)  # our own, its answer lost: it counts, and the fold has it
         self._chain = self._chain.with_text(seq, data) if is_text else self._chain.with_fact(seq, data)
         return True
@@ -214,10 +263,8 @@ class StepWriter:
         """Read, fold and decide. Returns when the step may go on or be claimed; else raises Settled."""
         gone: str | None = None
         while True:
-            after = 0 if self.handoff.of else self.record.seq - 1
-            records = await self._pen.reader.job(
-                self.address.tenant, self.address.job, after=after, at_least=max(at_least, self.record.seq)
-            )
+            # What I have stored myself is there, whatever a replica that lags would show.
+            records = await self._read(max(at_least, self._chain.seq))
             state = fold_step(records, self.record.seq)
             verdict = decide(
                 state,
@@ -231,13 +278,26 @@ class StepWriter:
             if verdict is not Verdict.ASK_OWNER or state is None or state.owner is None:
                 break
             if not await self._is_gone(state.owner, state.newest_at):
-                raise Settled(Verdict.LET_GO, state)
+                verdict = Verdict.LET_GO
+                break
             gone = state.owner.claim
         if state is not None:
             self.adopt(state)
         if verdict not in (Verdict.GO_ON, Verdict.CLAIM):
-            raise Settled(verdict, state)
+            self._settled = Settled(verdict, state)
+            raise self._settled
         return records
+
+    async def _read(self, at_least: int) -> list[Record]:
+        """The step's records, however long it takes: a log that cannot be read is no failure of the step."""
+        after, pause = 0 if self.handoff.of else self.record.seq - 1, FIRST_PAUSE_S
+        while True:
+            try:
+                return await self._pen.reader.job(self.address.tenant, self.address.job, after=after, at_least=at_least)
+            except Unanswered as error:
+                log.info("cannot read", extra={"action": "read_retry", "job": self.address.job, "reason": str(error)})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _is_gone(self, owner: StepStarted, newest_at: datetime | None) -> bool:
         match await self._pen.owners.runs(owner.worker, owner.claim):

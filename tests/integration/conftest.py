@@ -11,10 +11,10 @@ from actors.journal import Journal
 from actors.journal.topology import ensure
 from tests.nats_servers import Servers
 
-STAGES = ("write", "polish")
+STAGES = ("write", "polish", "prepare", "recite", "applaud")
 """The stages whose consumers there are in every opened log."""
 
-ACK_WAIT_S = 2.0
+ACK_WAIT_S = 1.0
 
 
 @asynccontextmanager

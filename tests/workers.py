@@ -1,0 +1,159 @@
+"""Workers for tests: in this process, to be stopped in any way, and in processes of their own, to be killed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import secrets
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from multiprocessing.process import BaseProcess
+from random import Random
+from typing import Any
+
+from actors.contracts.subjects import LANES, Lane
+from actors.engines import Engine
+from actors.journal import Journal
+from actors.journal.pull import Acks
+from actors.pipeline import Pipeline, Stage
+from actors.runtime.pacing import TextLanes
+from actors.runtime.presence import Owners, Presence, WorkerStatus
+from actors.runtime.replica import Replica
+from actors.runtime.settings import Settings
+from actors.runtime.step import Bench
+from actors.runtime.worker import Worker
+from actors.runtime.writer import Pen
+from tests.nats_servers import Servers
+from tests.pipelines import PATHS, reciter
+
+ACK_WAIT_S = 1.0
+HANG_AFTER_S = 60.0
+BACKSTOP_S = 30.0
+
+
+@dataclass
+class Hand:
+    """A worker in this process, with connections of its own."""
+
+    name: str
+    journal: Journal
+    worker: Worker
+    task: asyncio.Task[None]
+
+    async def vanish(self) -> None:
+        """As if it had been killed: from here on it says nothing more, to anybody."""
+        for link in (self.journal.appends, self.journal.pulls, self.journal.signals, self.journal.replays):
+            await link.close()
+        self.task.cancel()
+        await asyncio.wait({self.task})
+
+
+@asynccontextmanager
+async def a_hand(
+    servers: Servers,
+    pipeline: Pipeline,
+    stage: Stage,
+    *,
+    ack_wait: float = ACK_WAIT_S,
+    hang_after: float = HANG_AFTER_S,
+    acks: Callable[[Journal], Acks] = lambda journal: Acks(journal.pulls),
+    pen: Callable[[Pen], Pen] = lambda pen: pen,
+    lanes: Sequence[Lane] = LANES,
+) -> AsyncIterator[Hand]:
+    """A worker of a stage that runs until it is left, or whatever the test does to it."""
+    name = f"{stage.name}-{secrets.token_hex(3)}"
+    async with contextlib.AsyncExitStack() as stack:
+        journal = await stack.enter_async_context(Journal.open(servers.urls, name, Random(1)))
+        resource = await stack.enter_async_context(stage.uses) if stage.uses else None
+        written_with = Pen(
+            worker=name,
+            appender=journal.appender,
+            reader=journal.reader,
+            owners=Owners(journal.signals),
+            retry=stage.retry,
+            ack_wait=ack_wait,
+            model=resource.revision if isinstance(resource, Engine) else None,
+        )
+        known = {pipeline.name: pipeline}
+        bench = Bench(stage, known, resource, pen(written_with), acks(journal), TextLanes(), Random(1))
+        worker = Worker(bench, journal.pulls, ack_wait=ack_wait, hang_after=hang_after, lanes=lanes)
+        status = WorkerStatus(worker=name, stage=stage.name, state="ready")
+        await Presence(journal.signals, holds=worker.holds, look=worker.look, status=lambda: status).open()
+        task = asyncio.create_task(worker.run())
+        try:
+            yield Hand(name, journal, worker, task)
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+            if not task.cancelled() and (error := task.exception()):
+                raise error
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a worker in a process of its own is told. `engine` are the fields of the scripted engine."""
+
+    urls: list[str]
+    stage: str = "recite"
+    ack_wait: float = ACK_WAIT_S
+    hang_after: float = HANG_AFTER_S
+    engine: dict[str, Any] = field(default_factory=dict)
+
+
+def _obey(orders: Orders) -> None:
+    vars(reciter).update(orders.engine)
+    settings = Settings(
+        nats_url=",".join(orders.urls), pipelines=PATHS, ack_wait=orders.ack_wait, hang_after=orders.hang_after
+    )
+    asyncio.run(Replica(settings, orders.stage).run())
+
+
+class Nursery:
+    """Makes workers in processes of their own, which a test may kill, stop and let go on."""
+
+    def __init__(self) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([__name__, "pytest"])
+        self._born: list[BaseProcess] = []
+
+    def bear(self, orders: Orders) -> BaseProcess:
+        """A replica of a stage of `tests.pipelines`."""
+        process = self._context.Process(target=_obey, args=(orders,), daemon=True)
+        process.start()
+        self._born.append(process)
+        return process
+
+    @staticmethod
+    def pause(process: BaseProcess) -> None:
+        """SIGSTOP."""
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGSTOP)
+
+    @staticmethod
+    def wake(process: BaseProcess) -> None:
+        """SIGCONT."""
+        assert process.pid is not None
+        os.kill(process.pid, signal.SIGCONT)
+
+    @staticmethod
+    async def gone(process: BaseProcess) -> int:
+        """Wait for its end; its exit code."""
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+        loop.add_reader(process.sentinel, ended.set)
+        try:
+            async with asyncio.timeout(BACKSTOP_S):
+                await ended.wait()
+        finally:
+            loop.remove_reader(process.sentinel)
+        process.join()
+        assert process.exitcode is not None
+        return process.exitcode
+
+    def close(self) -> None:
+        for process in self._born:
+            process.kill()
+            process.join()
