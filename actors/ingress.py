@@ -3,36 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
-from typing import Any
 
 from fastapi import FastAPI
-from pydantic_core import from_json, to_json
+from pydantic_core import to_json
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from actors.contracts.events import HandOff, Origin, Record, place
+from actors.contracts.events import HandOff, Origin, Record
 from actors.contracts.fold import fold_job
 from actors.contracts.messages import Packed
 from actors.contracts.subjects import LOCAL, Address, Lane, Subject, is_job, job_id
 from actors.http import reports
-from actors.http.body import body_of, read_body, too_deep, too_large
+from actors.http.acceptance import accept
+from actors.http.author import author
+from actors.http.body import body_of, read_body
+from actors.http.carrier import Carrier
 from actors.http.problem import KEY_REUSED, UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
 from actors.http.reference import document
 from actors.http.submission import Asked, Form, key_of
 from actors.http.wishes import Cancelling
-from actors.journal import Journal, Refused, TooLarge, Unanswered, Undecided
+from actors.journal import Journal, Refused, Unanswered, Undecided
 from actors.journal.connection import ApiError
 from actors.journal.journal import PatientJournal
 from actors.journal.lag import stage_lag
 from actors.journal.topology import JOBS, ensure
 from actors.pipeline import Pipeline
+from actors.review import Review
 from actors.runtime.cancel import cancel
 from actors.runtime.job_log import JobLog
 from actors.runtime.presence import Owners, workers_of
@@ -45,8 +47,6 @@ PATIENCE_S = 5.0
 
 READ_PATIENCE_S = 1.0
 READY_S = 1.0
-
-_REQUEST = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIENCE_S) -> FastAPI:
@@ -68,7 +68,9 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
         )
 
     log = PatientJournal(settings.nats_urls, f"api-{secrets.token_hex(4)}", prepare)
-    actor = Ingress(log, pipelines, deadline=settings.deadline, patience=patience, now=now)
+    carrier = Carrier()
+    actor = Ingress(log, pipelines, carrier, deadline=settings.deadline, patience=patience, now=now)
+    review = Review(log, pipelines, carrier, patience=patience, now=now)
     forms = [Form(pipeline, max_deadline=settings.max_deadline) for pipeline in pipelines.values()]
     app = FastAPI(title="Headrace", redoc_url=None, redirect_slashes=False, lifespan=actor.running)
     app.openapi_schema = document(forms)
@@ -82,6 +84,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
             Route("/v1/pipelines", actor.pipelines),
             Route("/v1/jobs/{id}", actor.job),
             Route("/v1/jobs/{id}/cancel", actor.cancel, methods=["POST"]),
+            *review.routes,
             Route("/v1/stages", actor.stages),
             Route("/healthz", actor.healthz),
             Route("/readyz", actor.readyz),
@@ -95,28 +98,34 @@ class Ingress:
     """Validates, appends and answers. It holds nothing of a job: any replica answers for any job."""
 
     def __init__(
-        self, log: PatientJournal, pipelines: dict[str, Pipeline], *, deadline: int, patience: float, now: Clock
+        self,
+        log: PatientJournal,
+        pipelines: dict[str, Pipeline],
+        carrier: Carrier,
+        *,
+        deadline: int,
+        patience: float,
+        now: Clock,
     ) -> None:
         self._log = log
         self._pipelines = pipelines
         self._deadline = deadline
         self._patience = patience
         self._now = now
-        self._storing: set[asyncio.Task[Response]] = set()
+        self._carrier = carrier
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """The lifespan of the application; what is being stored when it ends is stored first."""
         async with self._log:
             yield
-            if self._storing:
-                await asyncio.wait(self._storing)
+            await self._carrier.finish()
 
     async def submit(self, form: Form, request: Request) -> Response:
         """Store a job: 202 once it is on disk, 200 for one that was stored under the same key."""
         key = key_of(request)
         asked = form.read(await body_of(request))
-        return await self._whatever_happens(self._store(form.pipeline, asked, key, _request_id(request)))
+        return await self._carrier.carry(self._store(form.pipeline, asked, key, author(request)))
 
     async def unknown_pipeline(self, request: Request) -> Response:
         raise Refusal(
@@ -141,7 +150,7 @@ class Ingress:
         if not is_job(id):
             raise unknown_job(id)
         wish = read_body(Cancelling, await body_of(request, optional=True))
-        return await self._whatever_happens(self._cancel(id, wish.reason, _request_id(request)))
+        return await self._carrier.carry(self._cancel(id, wish.reason, author(request)))
 
     async def pipelines(self, _: Request) -> Response:
         """The pipelines that take jobs."""
@@ -175,11 +184,11 @@ class Ingress:
             raise unavailable(error, "The log is not there; it is made when this process starts.") from error
         return _json({"status": "ready"})
 
-    async def _cancel(self, id: str, reason: str | None, request: str) -> Response:
+    async def _cancel(self, id: str, reason: str | None, by: str) -> Response:
         try:
             async with asyncio.timeout(self._patience):
                 journal = await self._log.opened(self._patience)
-                log = JobLog(journal, id, by=f"ingress/{request}", now=self._now)
+                log = JobLog(journal, id, by=by, now=self._now)
                 await log.read()
                 await cancel(log, Owners(journal.signals), reason)
         except TimeoutError:
@@ -188,19 +197,7 @@ class Ingress:
             raise unknown_job(id)
         return _json(report, 202 if report["cancelling"] else 200)
 
-    async def _whatever_happens(self, storing: Coroutine[Any, Any, Response]) -> Response:
-        """Its answer; and if the client goes away meanwhile, it is carried through all the same."""
-        task = asyncio.create_task(storing)
-        self._storing.add(task)
-        task.add_done_callback(self._stored)
-        return await asyncio.shield(task)
-
-    def _stored(self, task: asyncio.Task[Response]) -> None:
-        self._storing.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at, because nobody may be there to raise it to
-
-    async def _store(self, pipeline: Pipeline, asked: Asked, key: str, request: str) -> Response:
+    async def _store(self, pipeline: Pipeline, asked: Asked, key: str, by: str) -> Response:
         submission, job = asked.submission, job_id(LOCAL, key)
         created = self._now()
         origin = Origin(
@@ -213,7 +210,7 @@ class Ingress:
         )
         handoff = HandOff(
             n=1,
-            by=f"ingress/{request}",
+            by=by,
             at=created,
             stage=pipeline.entry.name,
             origin=origin,
@@ -223,26 +220,14 @@ class Ingress:
         try:
             journal = await self._log.opened(self._patience)
             try:
-                await _append(journal, Address(submission.lane, LOCAL, job), handoff, patience=self._patience)
+                await accept(journal, Address(submission.lane, LOCAL, job), handoff, patience=self._patience)
             except Refused as refused:
                 report = _same(job, asked, await journal.reader.job(LOCAL, job, at_least=refused.last))
                 return _json(report, 200, headers | {"Idempotent-Replay": "true"})
-        except TooLarge:
-            raise too_large() from None
         except (Undecided, Unanswered) as error:
             detail = "It is not known to be stored: send it again with this Idempotency-Key, which makes no second job."
             raise unavailable(error, detail, id=job, key=key) from error
         return _json(reports.accepted(job, submission.lane, origin), 202, headers)
-
-
-async def _append(journal: Journal, address: Address, handoff: HandOff, *, patience: float) -> None:
-    data = handoff.encode()
-    try:
-        from_json(data)  # what cannot be read back is never stored
-    except ValueError:
-        raise too_deep() from None
-    kind, topic = place(handoff)
-    await journal.appender.append(address, kind, topic, data, expect=0, patience=patience)
 
 
 def _same(job: str, asked: Asked, records: list[Record]) -> reports.Report:
@@ -273,12 +258,6 @@ def _report(job: str, records: list[Record]) -> reports.Report | None:
         return None
     lane: Lane = Subject.parse(records[0].subject).lane
     return reports.job(job, lane, state)
-
-
-def _request_id(request: Request) -> str:
-    """The name that a proxy gave this request, if it can stand in the log; or a new one."""
-    given = request.headers.get("X-Request-ID", "")
-    return given if _REQUEST.fullmatch(given) else secrets.token_hex(8)
 
 
 def _json(report: reports.Report, status: int = 200, headers: dict[str, str] | None = None) -> Response:

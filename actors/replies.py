@@ -87,10 +87,72 @@ class Job(Accepted):
     error: Trouble | None = None
     usage: Usage = Usage()
     metadata: dict[str, str] = Field(default_factory=dict)
+    redriven_from: str | None = None
 
     @property
     def ended(self) -> bool:
         return self.status not in ("queued", "running")
+
+
+class DeadLetterSummary(Reply):
+    """A job that used up its budget, and what people did about it: `redriven` are the jobs that were made of it."""
+
+    id: str
+    pipeline: str
+    version: str
+    lane: Lane
+    stage: str
+    created: Instant
+    died: Instant
+    reason: str
+    error: Trouble | None = None
+    attempts: int
+    crashes: int
+    review: Literal["open", "redriven", "discarded"]
+    redriven: tuple[str, ...] = ()
+    discarded: str | None = None
+    links: dict[str, str] = Field(default_factory=dict)
+
+
+class Traced(Trouble):
+    """An error with where it was raised."""
+
+    trace: str = ""
+
+
+class Happening(Reply):
+    """A fact of a job's log, by its number, its kind and its writer."""
+
+    n: int
+    kind: str
+    by: str
+    at: Instant
+
+
+class DeadLetter(DeadLetterSummary):
+    """All that is known of a dead letter. With `cut`, some of `errors` or `partial` did not fit into it.
+
+    `input`, of the wire name `type`, is what the stage that failed was given; a redrive begins there.
+    """
+
+    input: dict[str, Any]
+    type: str
+    errors: tuple[Traced, ...] = ()
+    partial: str = ""
+    cut: bool = False
+    deliveries: int = 0
+    deadline: Instant
+    usage: Usage = Usage()
+    metadata: dict[str, str] = Field(default_factory=dict)
+    redriven_from: str | None = None
+    timeline: tuple[Happening, ...] = ()
+
+
+class DeadLetterPage(Reply):
+    """Some dead letters, the oldest first. `next` is where the next page begins; None when there is none."""
+
+    dead_letters: tuple[DeadLetterSummary, ...]
+    next: str | None = None
 
 
 class PipelineReport(Reply):

@@ -18,7 +18,8 @@ from actors.contracts.subjects import DEAD, Kind
 class Origin(BaseModel):
     """What was asked for, repeated in every hand-off and outcome so that the fold of any tail is valid.
 
-    `fingerprint` is the digest of the canonical request; `deadline` is when the job must have its outcome.
+    `fingerprint` is the digest of the canonical request; `deadline` is when the job must have its outcome;
+    `redriven_from` is the dead letter that it was made of.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -29,6 +30,7 @@ class Origin(BaseModel):
     created: Instant
     deadline: Instant
     metadata: dict[str, str] = Field(default_factory=dict)
+    redriven_from: str | None = None
 
 
 class HandOff(Fact):

@@ -93,6 +93,11 @@ def handoffs(stage: str, lane: Lane) -> str:
     return f"job.{stage}.{lane}.>"
 
 
+def dead_letters(tenant: str) -> str:
+    """Every dead letter of a tenant."""
+    return f"job.{DEAD}.*.{tenant}.*"
+
+
 def consumer_name(stage: str, lane: Lane) -> str:
     return f"{stage}-{lane}"
 
@@ -115,6 +120,11 @@ def job_id(tenant: str, key: str) -> str:
     """The id of the job that this tenant's Idempotency-Key makes, now and for as long as it is kept."""
     hashed = hashlib.sha256(f"{tenant}\0{key}".encode("utf-8", "surrogatepass")).digest()
     return base64.b32encode(hashed[:17])[:26].decode().lower()
+
+
+def redriven_job_id(tenant: str, job: str, number: int) -> str:
+    """The id of the job that the how-manieth redrive of this one makes; no Idempotency-Key makes the same."""
+    return job_id(tenant, f"{job}\nredrive\n{number}")
 
 
 def new_key() -> str:

@@ -47,8 +47,13 @@ BAD_KEY = Kind("bad-key", 400, "The Idempotency-Key cannot be used")
 BAD_PLACE = Kind("bad-place", 400, "This is no place in a stream of events")
 NOT_FOUND = Kind("not-found", 404, "There is nothing at this path")
 UNKNOWN_PIPELINE = Kind("unknown-pipeline", 404, "There is no such pipeline")
+BAD_PAGE = Kind("bad-page", 400, "This is no page of a list")
+UNKNOWN_DEAD_LETTER = Kind("unknown-dead-letter", 404, "There is no such dead letter")
 UNKNOWN_JOB = Kind("unknown-job", 404, "There is no such job")
 BAD_METHOD = Kind("bad-method", 405, "This path does not take that method")
+DISCARDED = Kind("discarded", 409, "The dead letter was discarded")
+NOT_REDRIVABLE = Kind("not-redrivable", 409, "Nothing here takes the dead letter")
+REDRIVEN_OTHERWISE = Kind("redriven-otherwise", 409, "The dead letter was redriven otherwise")
 TOO_LARGE = Kind("too-large", 413, "The request is too large")
 BAD_MEDIA_TYPE = Kind("bad-media-type", 415, "The body must be JSON")
 INVALID = Kind("invalid", 422, "The request does not fit")
@@ -86,6 +91,13 @@ def unknown_job(job: str) -> Refusal:
         UNKNOWN_JOB,
         f"There is no job {job[:64]!r}, or it is not kept any more. A job's id is in the answer to its submission: "
         "26 small letters and digits.",
+    )
+
+
+def unknown_dead_letter(job: str) -> Refusal:
+    return Refusal(
+        UNKNOWN_DEAD_LETTER,
+        f"There is no dead letter {job[:64]!r}: no such job is kept, or it did not use up its budget.",
     )
 
 

@@ -11,12 +11,26 @@ from actors.contracts.subjects import LANES
 from actors.http import problem
 from actors.http.problem import MEDIA_TYPE, Kind
 from actors.http.submission import Form
-from actors.http.wishes import Cancelling
-from actors.replies import Accepted, Job, PipelineReport, Problem, StageReport
+from actors.http.wishes import Cancelling, Discarding, Redriving
+from actors.replies import Accepted, DeadLetter, DeadLetterPage, Job, PipelineReport, Problem, StageReport
 
 Json = dict[str, Any]
 
 REF = "#/components/schemas/{model}"
+MODELS = (
+    Accepted,
+    Job,
+    DeadLetter,
+    DeadLetterPage,
+    PipelineReport,
+    StageReport,
+    Problem,
+    Cancelling,
+    Redriving,
+    Discarding,
+)
+"""What is sent and answered beside the pipelines' own types."""
+
 ABOUT = """A job is accepted when it is on disk (202), and reaches exactly one outcome.
 Follow it at `/v1/events/{id}`, or ask for it at `/v1/jobs/{id}`."""
 
@@ -24,10 +38,7 @@ Follow it at `/v1/events/{id}`, or ask for it at `/v1/jobs/{id}`."""
 def document(forms: Iterable[Form]) -> Json:
     """The OpenAPI document of an installation with these pipelines."""
     paths: Json = {}
-    _, schemas = models_json_schema(
-        [(model, "validation") for model in (Accepted, Job, PipelineReport, StageReport, Problem, Cancelling)],
-        ref_template=REF,
-    )
+    _, schemas = models_json_schema([(model, "validation") for model in MODELS], ref_template=REF)
     components: Json = schemas["$defs"]
     for form in forms:
         name = form.pipeline.name
@@ -104,6 +115,7 @@ def _reading() -> Json:
                 },
             }
         },
+        **_reviewing(job),
         "/v1/events/{id}": {
             "get": {
                 "operationId": "events",
@@ -128,6 +140,65 @@ def _reading() -> Json:
         ),
         "/healthz": _get("healthz", "Whether this process answers", ("installation",), _STATUS),
         "/readyz": _get("readyz", "Whether a job can be stored", ("installation",), _STATUS),
+    }
+
+
+def _reviewing(job: Json) -> Json:
+    asked = [
+        ("pipeline", "Only of this pipeline.", {"type": "string"}),
+        ("stage", "Only those that this stage gave up.", {"type": "string"}),
+        ("limit", "How many at most; 50 if not said.", {"type": "integer", "minimum": 1, "maximum": 200}),
+        ("cursor", "The `next` of the page before.", {"type": "string", "pattern": "^[0-9]{1,19}$"}),
+    ]
+    parameters = [{"name": name, "in": "query", "description": what, "schema": s} for name, what, s in asked]
+    tags = ["dead letters"]
+    missing, own = (problem.UNKNOWN_DEAD_LETTER, problem.UNAVAILABLE), (problem.DISCARDED, problem.NOT_REDRIVABLE)
+    return {
+        "/v1/dead-letters": _get(
+            "dead_letters",
+            "The jobs that used up their budget",
+            tags,
+            _ref("DeadLetterPage"),
+            problem.BAD_PAGE,
+            parameters=parameters,
+        ),
+        "/v1/dead-letters/{id}": _get(
+            "dead_letter",
+            "A dead letter, whole",
+            tags,
+            _ref("DeadLetter"),
+            problem.UNKNOWN_DEAD_LETTER,
+            parameters=[job],
+        ),
+        "/v1/dead-letters/{id}/redrive": {
+            "post": {
+                "operationId": "redrive",
+                "summary": "Make a new job of a dead letter, from the stage that failed",
+                "tags": tags,
+                "parameters": [job],
+                "requestBody": _body("Redriving", required=False),
+                "responses": {
+                    "202": _answer("The new job is stored.", _ref("Accepted"))
+                    | {"headers": _headers({"Location": "Where the new job is."})},
+                    "200": _answer("That redrive was made before.", _ref("Job"))
+                    | {"headers": _headers({"Location": "Where the job is."})},
+                    **_problems(*_BODY, *missing, *own, problem.REDRIVEN_OTHERWISE),
+                },
+            }
+        },
+        "/v1/dead-letters/{id}/discard": {
+            "post": {
+                "operationId": "discard",
+                "summary": "Let a dead letter be, for good",
+                "tags": tags,
+                "parameters": [job],
+                "requestBody": _body("Discarding"),
+                "responses": {
+                    "200": _answer("It is discarded, now or since before.", _ref("DeadLetter")),
+                    **_problems(*_BODY, *missing),
+                },
+            }
+        },
     }
 
 

@@ -47,6 +47,7 @@ def job(id: str, lane: Lane, state: JobState) -> Report:
         "attempts": state.attempts,
         "usage": state.usage.model_dump(),
         "metadata": state.origin.metadata,
+        **({"redriven_from": state.origin.redriven_from} if state.origin.redriven_from else {}),
         **_end(state),
     }
 

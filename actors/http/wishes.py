@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,3 +19,20 @@ class Cancelling(Wish):
     """That it stops."""
 
     reason: Reason | None = Field(default=None, description="Why; it is kept with the job.")
+
+
+class Redriving(Wish):
+    """Another life for a dead letter."""
+
+    input: dict[str, Any] | None = Field(
+        default=None, description="What the stage that failed is given instead; of the same type, whole."
+    )
+    number: Annotated[int, Field(strict=True, ge=1)] | None = Field(
+        default=None, description="Which redrive of this dead letter is meant, from 1: it makes a retry safe."
+    )
+
+
+class Discarding(Wish):
+    """That a dead letter is left as it is."""
+
+    reason: Reason = Field(description="Why; it is kept with the job.")

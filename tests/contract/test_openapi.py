@@ -12,12 +12,17 @@ import pytest
 from fastapi.openapi.models import OpenAPI
 from jsonschema import Draft202012Validator
 
+from actors.contracts.errors import Failure
+from actors.contracts.events import DeadLettered
+from actors.contracts.messages import Packed
 from actors.http.problem import KINDS, Refusal
 from actors.http.reference import document
 from actors.http.submission import Form
 from actors.ingress import ingress
+from tests.integration.conftest import opened
 from tests.nats_servers import Servers
-from tests.pipelines import keeper, recital
+from tests.pipelines import Anything, keeper, recital
+from tests.scribe import Scribe, an_origin
 from tests.serving import served, settings_for, working
 
 Json = dict[str, Any]
@@ -129,8 +134,42 @@ async def test_what_the_server_says_is_what_the_document_says(r1: Servers) -> No
         check(await http.post(f"{waits.headers['Location']}/cancel"), cancelling, "post")
         check(await http.post(f"{waits.headers['Location']}/cancel", json={"reason": 1}), cancelling, "post")
         check(await http.get("/v1/events/nothing"), "/v1/events/{id}")
-        for path in ("/v1/pipelines", "/v1/stages", "/healthz", "/readyz"):
+        for path in ("/v1/pipelines", "/v1/stages", "/v1/dead-letters", "/healthz", "/readyz"):
             check(await http.get(path), path)
+
+
+async def test_what_is_said_about_dead_letters_is_what_the_document_says(r1: Servers) -> None:
+    async with served(settings_for(r1)) as http, opened(r1) as journal:
+        api = (await http.get("/openapi.json")).json()
+        input = Packed.of(Anything(data=1))
+        errors = (Failure(type="RuntimeError", message="it broke"),)
+        letters = []
+        for _ in range(2):
+            job = Scribe(journal.appender, origin=an_origin(pipeline="keeper"))
+            await job.hand_off("keep", Anything(data=1))
+            given: Json = {"origin": job.origin, "stage": "keep", "reason": "it failed", "input": input}
+            await job.write(DeadLettered, **given, errors=errors, attempts=3, crashes=0, deliveries=3)
+            letters.append(job.address.job)
+        paths = ["/v1/dead-letters/{id}", "/v1/dead-letters/{id}/redrive", "/v1/dead-letters/{id}/discard"]
+        for method, at, body, status in (
+            ("get", 0, None, 200),
+            ("post", 1, {"number": 1}, 202),
+            ("post", 1, {"number": 1}, 200),
+            ("post", 1, {"number": 0}, 422),
+            ("post", 1, {"number": 7}, 409),
+            ("post", 2, {"reason": "enough"}, 200),
+            ("post", 1, None, 409),
+        ):
+            for letter in letters:
+                answer = await http.request(method, paths[at].format(id=letter), json=body)
+                assert answer.status_code == status, answer.text
+                said = api["paths"][paths[at]][method]["responses"][str(status)]["content"]
+                part = said[answer.headers["Content-Type"]]["schema"]
+                schema(api, part).validate(answer.json())
+        page = await http.get("/v1/dead-letters")
+        listed = api["paths"]["/v1/dead-letters"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+        schema(api, listed).validate(page.json())
+        assert len(page.json()["dead_letters"]) == 2
 
 
 def test_the_ingress_serves_the_document_of_its_pipelines(r1: Servers) -> None:
