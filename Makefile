@@ -20,7 +20,7 @@ help:
 	@echo 'make check     format, lint, types, layers, and the tests that need no engine'
 	@echo 'make chaos     the tests that break things on purpose'
 	@echo 'make browser   the tests in a browser'
-	@echo 'make bench     the benchmarks, into benchmarks/results/'
+	@echo 'make bench     the benchmarks, into benchmarks/results/ and README.md'
 	@echo 'make setup     the virtual environment alone; the others do it first'
 	@echo '               PYTHON=python3.11'
 	@echo 'make clean     remove the virtual environment and what tools left behind, not the data'
@@ -47,7 +47,7 @@ chaos browser: setup
 	else echo 'tests/$@ holds no tests yet'; fi
 
 bench: setup
-	@for script in benchmarks/*.py; do $(BIN)/python "$$script" || exit; done
+	@for name in overhead gpu_vs_cpu report; do $(BIN)/python -m "benchmarks.$$name" || exit; done
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -19,7 +19,7 @@ from typing import Self
 from actors.client import AsyncHeadrace, ClientError, Patience
 from actors.launch import installation
 from actors.pipeline import Stage
-from actors.runtime.cluster import first_free
+from actors.runtime.ports import claimed
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
 from benchmarks.machine import ROOT
@@ -126,8 +126,9 @@ def _say(said: dict[str, object]) -> None:
 
 
 def main() -> None:
-    settings = Settings(**json.loads(sys.argv[1]), host=HOST, port=first_free(HOST, itertools.count(FIRST_PORT)))
-    asyncio.run(_run(settings))
+    with claimed(HOST, itertools.count(FIRST_PORT)) as port:
+        assert port, "there is always one more to try"
+        asyncio.run(_run(Settings(**json.loads(sys.argv[1]), host=HOST, port=port)))
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ REAL_PIPELINE = "benchmarks.pipelines:generation"
 class Plan:
     """How much to measure: so many blocks of each, under these loads."""
 
-    blocks: int = 8
+    blocks: int = 6
     tokens: int = 64
     streams: tuple[int, ...] = (1, 8, 32)
     real_streams: tuple[int, ...] = (1, 8)
