@@ -8,7 +8,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
 from io import TextIOWrapper
 from pathlib import Path
@@ -16,12 +16,20 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from actors.client import DEFAULT_URL, AsyncHeadrace, BadRequest, ClientError, Headrace, Patience
+from actors.client import DEFAULT_URL, AsyncHeadrace, BadRequest, ClientError, Headrace, Patience, Refused
 from actors.contracts.errors import HeadraceError
 from actors.contracts.subjects import Lane
 from actors.narration import Narration, ending, visible
-from actors.printout import fields, job_printout, pipelines_printout, stages_printout, why_it_waits
-from actors.replies import Completed, Event, Job, Outcome, PipelineReport, StageReport
+from actors.printout import (
+    fields,
+    job_printout,
+    letter_printout,
+    letters_printout,
+    pipelines_printout,
+    stages_printout,
+    why_it_waits,
+)
+from actors.replies import Completed, DeadLetterSummary, Event, Job, Outcome, PipelineReport, Reply
 
 ASKING = Patience(tries=4)
 """For a question that a person waits for: a server that is not there should be known in two seconds."""
@@ -45,12 +53,35 @@ app = typer.Typer(
       headrace submit analysis "What is a headrace?" -f    submit a job and watch it
       headrace show ID                                     see how it stands, and why it waits
       headrace cancel ID                                   stop it
+      headrace dead list                                   see what was given up
       headrace stages                                      see what waits and what runs
     """,
 )
 
+dead = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="""Look at the jobs that used up their budget, and give them another life or let them be.
+
+    A dead letter is kept for ever, with its input, its errors and what it had said.
+
+    \b
+    First steps:
+      headrace dead list
+      headrace dead show ID
+      headrace dead redrive ID
+      headrace dead discard ID --reason "a test"
+    """,
+)
+app.add_typer(dead, name="dead", short_help="Look at jobs that used up their budget; redrive or discard them.")
+
 Url = Annotated[str, typer.Option("--url", metavar="URL", envvar="HEADRACE_URL", help="The server.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `headrace submit` prints it.")]
+LetterIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="The jobs' ids.")]
+OfPipeline = Annotated[str | None, typer.Option("--pipeline", metavar="NAME", help="Only of this pipeline.")]
+OfStage = Annotated[str | None, typer.Option("--stage", metavar="NAME", help="Only those that this stage gave up.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask whether that is meant.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as the server says it.")]
 
 
@@ -238,6 +269,106 @@ def cancel(
         raise typer.Exit(1)
 
 
+@dead.command("list", short_help="List dead letters that nobody has reviewed.")
+def list_dead(
+    pipeline: OfPipeline = None,
+    stage: OfStage = None,
+    everything: Annotated[bool, typer.Option("--all", help="Those that were redriven or discarded too.")] = False,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List dead letters, the oldest first: those that nobody has redriven or discarded.
+
+    \b
+    Examples:
+      headrace dead list
+      headrace dead list --stage write --all
+      headrace dead list --json | jq -r '.[].id'
+    """
+    with Headrace(url, patience=ASKING) as headrace:
+        found = _letters(headrace, pipeline, stage, everything=everything)
+    if as_json:
+        typer.echo(_json_list(found))
+    elif found:
+        typer.echo(letters_printout(found))
+    else:
+        typer.echo("no dead letters wait for anybody", err=True)
+
+
+@dead.command("show", short_help="Show a dead letter, whole.")
+def show_dead(id: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
+    """Show a dead letter: its input, its errors, what it had said, and what happened to its job.
+
+    \b
+    Examples:
+      headrace dead show ID
+      headrace dead show ID --json | jq .input
+    """
+    with Headrace(url, patience=ASKING) as headrace:
+        letter = headrace.dead_letter(id)
+    typer.echo(letter.model_dump_json(by_alias=True, indent=2) if as_json else letter_printout(letter))
+
+
+@dead.command("redrive", short_help="Make new jobs of dead letters.")
+def redrive_dead(
+    ids: LetterIds = None,
+    pipeline: OfPipeline = None,
+    stage: OfStage = None,
+    input: Annotated[
+        str | None,
+        typer.Option(metavar="JSON", help="What the stage is given instead; @FILE reads a file, - the standard input."),
+    ] = None,
+    yes: Yes = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Make a new job of each dead letter, from the stage that failed, so that finished work is not done again.
+
+    Prints the new jobs' ids. Those that are chosen by --pipeline and --stage are the ones that nobody has reviewed.
+
+    \b
+    Examples:
+      headrace dead redrive ID
+      headrace dead redrive ID --input '{"text": "a better one"}'
+      headrace dead redrive --stage write --yes
+    """
+    if input is not None and len(ids or ()) != 1:
+        raise typer.BadParameter("give the one ID that it is for", param_hint="--input")
+    message = None if input is None else _object(_read_input(input))
+    with Headrace(url, patience=ASKING) as headrace:
+
+        def redrive(id: str) -> None:
+            job = headrace.redrive(id, input=message)
+            typer.echo(job.id)
+            typer.echo(f"{id} lives on as {job.id}; watch it with: headrace follow {job.id}", err=True)
+
+        _each_letter(_chosen(headrace, ids, pipeline, stage, "redrive", yes=yes), redrive)
+
+
+@dead.command("discard", short_help="Let dead letters be, for good.")
+def discard_dead(
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; it is kept with the job.")],
+    ids: LetterIds = None,
+    pipeline: OfPipeline = None,
+    stage: OfStage = None,
+    yes: Yes = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Let dead letters be: they are kept, and are not to be redriven any more.
+
+    \b
+    Examples:
+      headrace dead discard ID --reason "a test"
+      headrace dead discard --pipeline analysis --reason "of last week's model" --yes
+    """
+    with Headrace(url, patience=ASKING) as headrace:
+
+        def discard(id: str) -> None:
+            headrace.discard(id, reason=reason)
+            typer.echo(f"{id} is discarded")
+
+        _each_letter(_chosen(headrace, ids, pipeline, stage, "discard", yes=yes), discard)
+
+
 @app.command(short_help="List the stages: what waits, what runs, on what.")
 def stages(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Look again and again, until Ctrl-C.")] = False,
@@ -376,5 +507,43 @@ def _asked_why(headrace: Headrace, job: Job) -> str:
     return ""
 
 
-def _json_list(replies: Sequence[StageReport] | Sequence[PipelineReport]) -> str:
+def _letters(
+    headrace: Headrace, pipeline: str | None, stage: str | None, *, everything: bool = False
+) -> list[DeadLetterSummary]:
+    found = headrace.dead_letters(pipeline=pipeline, stage=stage)
+    return [letter for letter in found if everything or letter.review == "open"]
+
+
+def _chosen(
+    headrace: Headrace, ids: Sequence[str] | None, pipeline: str | None, stage: str | None, verb: str, *, yes: bool
+) -> list[str]:
+    """The dead letters that are named, or those that a filter fits and nobody has reviewed, once that is confirmed."""
+    by_filter = bool(pipeline or stage)
+    if bool(ids) is by_filter:
+        raise typer.BadParameter("give ids, or --pipeline or --stage to choose by", param_hint="ID")
+    if ids:
+        return list(dict.fromkeys(ids))
+    found = _letters(headrace, pipeline, stage)
+    if found and not yes:
+        typer.echo(letters_printout(found), err=True)
+        typer.confirm(f"{verb} {len(found)} dead letters?", abort=True, err=True)
+    return [letter.id for letter in found]
+
+
+def _each_letter(ids: Sequence[str], review: Callable[[str], None]) -> None:
+    """Do it to all of them; what is refused for one does not stop the others, and makes the exit status 1."""
+    refused = 0
+    for id in ids:
+        try:
+            review(id)
+        except Refused as error:
+            refused += 1
+            typer.echo(f"headrace: {id}: {visible(' '.join(str(error).split()))}", err=True)
+    if not ids:
+        typer.echo("no dead letters fit", err=True)
+    if refused:
+        raise typer.Exit(1)
+
+
+def _json_list(replies: Sequence[Reply]) -> str:
     return json.dumps([reply.model_dump(mode="json", by_alias=True) for reply in replies], indent=2)

@@ -20,7 +20,19 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from actors.contracts.errors import HeadraceError
 from actors.contracts.subjects import Lane, new_key
-from actors.replies import Accepted, Event, Job, Outcome, PipelineReport, Problem, StageReport, event_of
+from actors.replies import (
+    Accepted,
+    DeadLetter,
+    DeadLetterPage,
+    DeadLetterSummary,
+    Event,
+    Job,
+    Outcome,
+    PipelineReport,
+    Problem,
+    StageReport,
+    event_of,
+)
 
 T = TypeVar("T")
 Input = Mapping[str, object] | BaseModel
@@ -204,8 +216,7 @@ class _Submission:
         metadata: Mapping[str, str] | None,
     ) -> Self:
         """Raises BadRequest when there is no JSON for it."""
-        said = input.model_dump(mode="json") if isinstance(input, BaseModel) else dict(input)
-        wanted = {"input": said, "lane": lane, "deadline": deadline, "metadata": dict(metadata or {}) or None}
+        wanted = {"input": _body(input), "lane": lane, "deadline": deadline, "metadata": dict(metadata or {}) or None}
         if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key and key):
             raise BadRequest(f"the key {key!r} cannot stand in a header; take printable ASCII without spaces around it")
         wish = replace(_Wish.of(**wanted), key=key or new_key())
@@ -294,6 +305,38 @@ class AsyncHeadrace:
         if job.answer is None:
             raise NotCompleted(job)
         return job.answer
+
+    async def dead_letters(
+        self, *, pipeline: str | None = None, stage: str | None = None
+    ) -> AsyncGenerator[DeadLetterSummary, None]:
+        """The jobs that used up their budget, the oldest first, as they are asked for page by page."""
+        asked = {name: value for name, value in (("pipeline", pipeline), ("stage", stage)) if value is not None}
+        while True:
+            page = _read(DeadLetterPage, await self._ask("GET", "/v1/dead-letters", params=asked))
+            for letter in page.dead_letters:
+                yield letter
+            if page.next is None:
+                return
+            asked["cursor"] = page.next
+
+    async def dead_letter(self, id: str) -> DeadLetter:
+        """A dead letter, whole: its input, its errors, and what happened to its job."""
+        return _read(DeadLetter, await self._ask("GET", _dead_letter(id)))
+
+    async def redrive(self, id: str, *, input: Input | None = None, number: int | None = None) -> Accepted:
+        """Make a new job of a dead letter, from the stage that failed, with the same input or this one.
+
+        `number` says which redrive of it is meant, from 1; the next, where that is not said. Two callers who mean the
+        same one make one job. Raises Refused when it was discarded.
+        """
+        if number is None:
+            number = len((await self.dead_letter(id)).redriven) + 1
+        wish = _Wish.of(number=number, input=None if input is None else _body(input))
+        return _read(Accepted, await self._ask("POST", f"{_dead_letter(id)}/redrive", wish))
+
+    async def discard(self, id: str, *, reason: str) -> DeadLetter:
+        """Let a dead letter be, for good; doing it again is harmless, and the first reason stays."""
+        return _read(DeadLetter, await self._ask("POST", f"{_dead_letter(id)}/discard", _Wish.of(reason=reason)))
 
     async def pipelines(self) -> tuple[PipelineReport, ...]:
         """The pipelines that take jobs."""
@@ -446,6 +489,22 @@ class Headrace:
         """The job's answer, once it is there. Raises NotCompleted when the job ends without one."""
         return _now(self._client.result(id))
 
+    def dead_letters(self, *, pipeline: str | None = None, stage: str | None = None) -> Iterator[DeadLetterSummary]:
+        """The jobs that used up their budget, the oldest first, as they are asked for page by page."""
+        return _each(self._client.dead_letters(pipeline=pipeline, stage=stage))
+
+    def dead_letter(self, id: str) -> DeadLetter:
+        """A dead letter, whole: its input, its errors, and what happened to its job."""
+        return _now(self._client.dead_letter(id))
+
+    def redrive(self, id: str, *, input: Input | None = None, number: int | None = None) -> Accepted:
+        """Make a new job of a dead letter, from the stage that failed; see `AsyncHeadrace.redrive`."""
+        return _now(self._client.redrive(id, input=input, number=number))
+
+    def discard(self, id: str, *, reason: str) -> DeadLetter:
+        """Let a dead letter be, for good; doing it again is harmless, and the first reason stays."""
+        return _now(self._client.discard(id, reason=reason))
+
     def pipelines(self) -> tuple[PipelineReport, ...]:
         """The pipelines that take jobs."""
         return _now(self._client.pipelines())
@@ -456,14 +515,7 @@ class Headrace:
 
     def events(self, id: str, *, after: int = 0) -> Iterator[Event]:
         """The job's events after number `after`, each exactly once and in order, to the outcome."""
-        events = self._client.events(id, after=after)
-        try:
-            while True:
-                yield _now(anext(events))
-        except StopAsyncIteration:
-            return
-        finally:
-            _now(events.aclose())
+        return _each(self._client.events(id, after=after))
 
 
 class _Blocking(httpx.AsyncBaseTransport):
@@ -506,12 +558,31 @@ def _now(work: Awaitable[T]) -> T:
     raise AssertionError("a blocking call suspended")
 
 
+def _each(items: AsyncGenerator[T, None]) -> Iterator[T]:
+    """The items of an async generator that never suspends."""
+    try:
+        while True:
+            yield _now(anext(items))
+    except StopAsyncIteration:
+        return
+    finally:
+        _now(items.aclose())
+
+
 class _Pipelines(BaseModel):
     pipelines: tuple[PipelineReport, ...]
 
 
 class _Stages(BaseModel):
     stages: tuple[StageReport, ...]
+
+
+def _dead_letter(id: str) -> str:
+    return f"/v1/dead-letters/{quote(id, safe='')}"
+
+
+def _body(input: Input) -> dict[str, Any]:
+    return input.model_dump(mode="json") if isinstance(input, BaseModel) else dict(input)
 
 
 def _json(said: Mapping[str, object]) -> bytes:

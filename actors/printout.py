@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 
 from actors.contracts.generation import JsonSchema
 from actors.contracts.subjects import LANES
 from actors.narration import answer_text, spent, visible
-from actors.replies import Backlog, Job, PipelineReport, Replica, StageReport
+from actors.replies import Backlog, DeadLetter, DeadLetterSummary, Job, PipelineReport, Replica, StageReport
 
 
 def why_it_waits(job: Job, stages: Sequence[StageReport]) -> str:
@@ -28,6 +29,7 @@ def why_it_waits(job: Job, stages: Sequence[StageReport]) -> str:
 def job_printout(job: Job, *, waits: str = "") -> str:
     """A job, one fact per line; `waits` is why it does not go on."""
     where = f" in {job.stage}" if job.stage and not job.ended else ""
+    where += ", being stopped" if job.cancelling else ""
     attempt = f", attempt {job.attempts}" if job.attempts > 1 else ""
     partial = job.text if not job.ended else None
     facts = {
@@ -40,27 +42,73 @@ def job_printout(job: Job, *, waits: str = "") -> str:
         "updated": _moment(job.updated),
         "deadline": "" if job.ended else _moment(job.deadline),
         "metadata": ", ".join(f"{name}={value}" for name, value in job.metadata.items()),
+        "made of": job.redriven_from or "",
         "usage": spent(job.usage) if job.usage.prompt_tokens else "",
+        "reason": job.reason or "",
         "error": str(job.error) if job.error else "",
         "text": partial or "",
         "answer": answer_text(job.answer).rstrip("\n") if job.answer is not None else "",
     }
+    return _facts(facts)
+
+
+def _facts(facts: dict[str, str]) -> str:
+    """Those that are not empty, each under its name."""
     width = max(map(len, facts)) + 2
     margin = "\n" + " " * width
     return visible("\n".join(f"{name:<{width}}{v.replace(chr(10), margin)}" for name, v in facts.items() if v))
 
 
+def letters_printout(letters: Sequence[DeadLetterSummary]) -> str:
+    """A table of dead letters, one a line."""
+    head = ("ID", "DIED", "PIPELINE", "STAGE", "REVIEW", "ERROR")
+    return visible(_table([head, *map(_letter_row, letters)]))
+
+
+def _letter_row(letter: DeadLetterSummary) -> tuple[str, ...]:
+    error = " ".join(str(letter.error or letter.reason).split())
+    return (letter.id, _moment(letter.died), letter.pipeline, letter.stage, letter.review, error[:80])
+
+
+def letter_printout(letter: DeadLetter) -> str:
+    """A dead letter, one fact per line, then its errors and what happened to its job."""
+    facts = {
+        "job": letter.id,
+        "review": letter.review + (f": {letter.discarded}" if letter.discarded else ""),
+        "redriven": ", ".join(letter.redriven),
+        "made of": letter.redriven_from or "",
+        "pipeline": f"{letter.pipeline} {letter.version}",
+        "stage": letter.stage,
+        "reason": letter.reason,
+        "attempts": f"{letter.attempts}, of which {letter.crashes} crashed",
+        "created": _moment(letter.created),
+        "died": _moment(letter.died),
+        "metadata": ", ".join(f"{name}={value}" for name, value in letter.metadata.items()),
+        "input": f"{letter.type} {json.dumps(letter.input, indent=2, ensure_ascii=False)}",
+        "errors": "\n".join(map(str, letter.errors)) + ("\n(not all that there were)" if letter.cut else ""),
+        "where": letter.errors[-1].trace.rstrip("\n") if letter.errors else "",
+        "partial": letter.partial,
+        "timeline": "\n".join(f"{_moment(fact.at)}  {fact.n}  {fact.kind}  by {fact.by}" for fact in letter.timeline),
+    }
+    return _facts(facts)
+
+
 def stages_printout(stages: Sequence[StageReport]) -> str:
     """A table of the stages, jobs as waiting + running; below a stage, its replicas that are not ready."""
     rows = [("STAGE", "WAITING", "RUNNING", "OLDEST", *map(str.upper, LANES), "REPLICAS"), *map(_stage_row, stages)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    head, *lines = [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    head, *lines = _table(rows).split("\n")
     told = (
         line + "".join(f"\n  {said}" for said in _troubled(stage)) for line, stage in zip(lines, stages, strict=True)
     )
     return visible("\n".join((head, *told)))
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    """Rows with their columns aligned; no cell has a line end."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _troubled(stage: StageReport) -> list[str]:

@@ -101,6 +101,7 @@ def tokens_in(records: list[Record]) -> int:
     return sum(len(r.event.tokens) for r in records if isinstance(r.event, Delta))
 
 
+@R1
 async def test_a_cancel_at_every_event_number_leaves_one_outcome(
     servers: Servers, office: Office, http: httpx.AsyncClient
 ) -> None:
@@ -150,6 +151,7 @@ async def test_a_cancel_that_races_with_completion_leaves_one_outcome(
             assert told in ("running", outcome)
 
 
+@R1
 async def test_a_job_that_waits_is_cancelled_at_once_and_a_second_cancel_is_the_same(
     servers: Servers, office: Office, http: httpx.AsyncClient
 ) -> None:
@@ -176,6 +178,7 @@ async def test_twenty_people_who_cancel_at_once_cancel_once(
     assert kinds(await office.outcome(job)) == ["handoff", "cancelled"]
 
 
+@R1
 async def test_an_engine_that_waits_is_stopped_by_the_hint_and_makes_no_token_more(
     servers: Servers, office: Office, http: httpx.AsyncClient
 ) -> None:

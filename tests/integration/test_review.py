@@ -11,6 +11,8 @@ import httpx
 import pytest
 import pytest_asyncio
 
+from actors.client import AsyncHeadrace
+from actors.client import Refused as ClientRefused
 from actors.contracts.errors import Failure
 from actors.contracts.events import DeadLettered, HandOff, Outcome, ReviewDiscarded, ReviewRedriven
 from actors.contracts.messages import Message, Packed
@@ -194,6 +196,7 @@ async def test_what_nothing_here_takes_is_not_redriven(office: Office, http: htt
         assert (answer.status_code, kind_of(answer)) == (409, "not-redrivable")
 
 
+@R1
 async def test_a_discard_is_for_good(office: Office, http: httpx.AsyncClient) -> None:
     job = await a_letter(office)
     first = await http.post(discard_path(job), json={"reason": "of no use"})
@@ -262,3 +265,20 @@ async def test_what_is_no_dead_letter_is_not_found(office: Office, http: httpx.A
         ):
             assert (answer.status_code, kind_of(answer)) == (404, "unknown-dead-letter")
     assert not [r for r in await office.log(alive) if isinstance(r.event, Outcome)]
+
+
+@R1
+async def test_the_python_client_reviews_them(office: Office, http: httpx.AsyncClient) -> None:
+    jobs = [await a_letter(office) for _ in range(3)]
+    async with AsyncHeadrace(str(http.base_url)) as client:
+        assert [letter.id async for letter in client.dead_letters(stage="recite")] == [j.address.job for j in jobs]
+        first, second, third = (job.address.job for job in jobs)
+        made = await client.redrive(first, input={"text": "better"})
+        assert (await client.job(made.id)).redriven_from == first
+        assert (await client.redrive(first, input={"text": "better"}, number=1)).id == made.id
+        assert (await client.discard(second, reason="enough")).discarded == "enough"
+        with pytest.raises(ClientRefused, match="enough"):
+            await client.redrive(second)
+        assert [e.kind for e in (await client.dead_letter(third)).timeline] == ["handoff", "dead_lettered"]
+        assert [letter.review async for letter in client.dead_letters()] == ["redriven", "discarded", "open"]
+        assert (await client.cancel(made.id)).status == "cancelled"

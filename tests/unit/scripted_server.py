@@ -46,6 +46,7 @@ class Story:
     job: dict[str, Any] = field(default_factory=dict)
     stages: list[dict[str, Any]] = field(default_factory=list)
     pipelines: list[dict[str, Any]] = field(default_factory=list)
+    letters: list[dict[str, Any]] = field(default_factory=list)
     retry: int = 1500
     """How many milliseconds a reader is told to wait before it resumes."""
     stored: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -126,6 +127,33 @@ STAGE: dict[str, Any] = {
 }
 
 
+def a_letter(id: str, **more: Any) -> dict[str, Any]:
+    """A dead letter, whole."""
+    broken = {"type": "RuntimeError", "message": "it broke", "trace": "File write.py, line 7"}
+    return {
+        "id": id,
+        "pipeline": "analysis",
+        "version": "0123456789ab",
+        "lane": "standard",
+        "stage": "write",
+        "created": AT,
+        "died": AT + 9,
+        "deadline": AT + 86_400,
+        "reason": "it failed as often as it may",
+        "error": broken,
+        "attempts": 3,
+        "crashes": 1,
+        "review": "open",
+        "redriven": [],
+        "input": {"text": "why?"},
+        "type": "Question",
+        "errors": [broken, broken],
+        "partial": "It feeds",
+        "timeline": [{"n": 1, "kind": "handoff", "by": "ingress/1", "at": AT}],
+        **more,
+    }
+
+
 def problem(status: int, detail: str, *, retry_after: int | None = None, **more: Any) -> Response:
     headers = {"Retry-After": str(retry_after)} if retry_after is not None else None
     body = {"type": "about:blank", "title": "No", "status": status, "detail": detail, **more}
@@ -149,6 +177,10 @@ class ScriptedServer:
                 Route("/v1/pipelines/{pipeline}/jobs", self._submit, methods=["POST"]),
                 Route("/v1/jobs/{id}", self._job),
                 Route("/v1/jobs/{id}/cancel", self._cancel, methods=["POST"]),
+                Route("/v1/dead-letters", self._dead_letters),
+                Route("/v1/dead-letters/{id}", self._dead_letter),
+                Route("/v1/dead-letters/{id}/redrive", self._redrive, methods=["POST"]),
+                Route("/v1/dead-letters/{id}/discard", self._discard, methods=["POST"]),
                 Route("/v1/events/{id}", self._events),
                 Route("/v1/stages", self._stages),
             ]
@@ -175,11 +207,20 @@ class ScriptedServer:
         job: dict[str, Any] = JOB_REPLY,
         stages: Iterable[dict[str, Any]] = (STAGE,),
         pipelines: Iterable[dict[str, Any]] = (PIPELINE,),
+        letters: Iterable[dict[str, Any]] = (),
         retry: int = 1500,
     ) -> Story:
         """Begin a new story."""
         self.story = Story(
-            list(events), deque(connections), deque(refusals), unanswered, job, list(stages), list(pipelines), retry
+            events=list(events),
+            connections=deque(connections),
+            refusals=deque(refusals),
+            unanswered=unanswered,
+            job=job,
+            stages=list(stages),
+            pipelines=list(pipelines),
+            letters=list(letters),
+            retry=retry,
         )
         return self.story
 
@@ -198,6 +239,25 @@ class ScriptedServer:
     async def _cancel(self, request: Request) -> Response:
         self.story.wishes.append(await request.json())
         return self._refusal() or JSONResponse(self.story.job)
+
+    async def _dead_letters(self, request: Request) -> Response:
+        at = int(request.query_params.get("cursor", "0"))
+        asked = {name: value for name, value in request.query_params.items() if name != "cursor"}
+        fit = [letter for letter in self.story.letters if asked.items() <= letter.items()]
+        more = str(at + 2) if at + 2 < len(fit) else None
+        return self._refusal() or JSONResponse({"dead_letters": fit[at : at + 2], "next": more})
+
+    async def _dead_letter(self, request: Request) -> Response:
+        letter = next((x for x in self.story.letters if x["id"] == request.path_params["id"]), None)
+        return self._refusal() or (JSONResponse(letter) if letter else problem(404, "no such dead letter"))
+
+    async def _redrive(self, request: Request) -> Response:
+        self.story.wishes.append({"redrive": request.path_params["id"], **await request.json()})
+        return self._refusal() or JSONResponse(JOB_REPLY | {"status": "queued"}, 202)
+
+    async def _discard(self, request: Request) -> Response:
+        self.story.wishes.append({"discard": request.path_params["id"], **await request.json()})
+        return await self._dead_letter(request)
 
     async def _submit(self, request: Request) -> Response:
         story, body = self.story, await request.json()

@@ -26,6 +26,7 @@ from tests.unit.scripted_server import (
     STAGE,
     Connection,
     ScriptedServer,
+    a_letter,
     problem,
     told,
 )
@@ -362,6 +363,66 @@ class TestCancel:
         assert story.wishes == [{"reason": "enough"}]
 
 
+OPEN, OTHER, REDRIVEN = "b" * 26, "c" * 26, "d" * 26
+LETTERS = (a_letter(OPEN), a_letter(OTHER, stage="polish"), a_letter(REDRIVEN, review="redriven", redriven=[JOB]))
+
+
+class TestDead:
+    def test_the_list_has_what_nobody_reviewed(self, server: ScriptedServer, run: Run) -> None:
+        server.tell(letters=LETTERS)
+        lines = run("dead", "list").out.splitlines()
+        assert [line.split()[0] for line in lines] == ["ID", OPEN, OTHER]
+        assert "RuntimeError: it broke" in lines[1]
+        assert [letter["id"] for letter in json.loads(run("dead", "list", "--all", "--json").out)] == [
+            OPEN,
+            OTHER,
+            REDRIVEN,
+        ]
+        assert run("dead", "list", "--stage", "nothing").out == ""
+
+    def test_one_is_shown_whole(self, server: ScriptedServer, run: Run) -> None:
+        server.tell(letters=LETTERS)
+        out = run("dead", "show", OPEN).out
+        for said in ("Question", '"text": "why?"', "RuntimeError: it broke", "line 7", "It feeds", "handoff"):
+            assert said in out
+        assert run("dead", "show", JOB).status == 1
+
+    def test_those_that_are_named_are_redriven_by_number(self, server: ScriptedServer, run: Run) -> None:
+        story = server.tell(letters=LETTERS)
+        ran = run("dead", "redrive", OPEN, REDRIVEN, OPEN)
+        assert (ran.status, ran.out) == (0, f"{JOB}\n{JOB}\n")
+        assert story.wishes == [{"redrive": OPEN, "number": 1}, {"redrive": REDRIVEN, "number": 2}]
+
+    def test_an_edited_input_is_for_one(self, server: ScriptedServer, run: Run) -> None:
+        story = server.tell(letters=LETTERS)
+        assert run("dead", "redrive", OPEN, "--input", '{"text": "how?"}').status == 0
+        assert story.wishes == [{"redrive": OPEN, "number": 1, "input": {"text": "how?"}}]
+        assert run("dead", "redrive", OPEN, OTHER, "--input", "{}").status == 2
+
+    def test_those_that_a_filter_fits_are_asked_about_first(self, server: ScriptedServer, run: Run) -> None:
+        story = server.tell(letters=LETTERS)
+        no = run("dead", "discard", "--stage", "write", "--reason", "a test", stdin=b"n\n")
+        assert no.status == 1
+        assert "discard 1 dead letters?" in no.err
+        assert story.wishes == []
+        for args, answer in (((), b"y\n"), (("--yes",), b"")):
+            story.wishes.clear()
+            run("dead", "discard", "--stage", "write", "--reason", "a test", *args, stdin=answer)
+            assert story.wishes == [{"discard": OPEN, "reason": "a test"}]
+
+    def test_neither_nor_both_is_a_wrong_usage(self, server: ScriptedServer, run: Run) -> None:
+        server.tell(letters=LETTERS)
+        assert run("dead", "redrive").status == 2
+        assert run("dead", "redrive", OPEN, "--stage", "write").status == 2
+
+    def test_one_that_is_refused_stops_no_other(self, server: ScriptedServer, run: Run) -> None:
+        story = server.tell(letters=LETTERS)
+        ran = run("dead", "discard", JOB, OPEN, "--reason", "a test")
+        assert (ran.status, ran.out) == (1, f"{OPEN} is discarded\n")
+        assert f"{JOB}: no such dead letter" in ran.err
+        assert len(story.wishes) == 2
+
+
 class TestUp:
     def test_what_is_asked_for_is_launched(self, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
         launched: list[launch.LaunchOptions] = []
@@ -391,6 +452,12 @@ class TestHelp:
         said = run(command, "--help")
         assert said.status == 0
         assert f"Examples:\n    headrace {command}" in said.out
+
+    @pytest.mark.parametrize("command", ["list", "show", "redrive", "discard"])
+    def test_every_command_about_dead_letters_does_too(self, run: Run, command: str) -> None:
+        said = run("dead", command, "--help")
+        assert said.status == 0
+        assert f"Examples:\n    headrace dead {command}" in said.out
 
     def test_nobody_there_is_one_sentence(self, run: Run) -> None:
         said = run("stages", "--url", "http://127.0.0.1:1")

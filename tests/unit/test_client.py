@@ -14,7 +14,17 @@ from actors import client
 from actors.client import AsyncHeadrace, Headrace, Patience
 from actors.contracts.messages import Message
 from actors.replies import Completed, DeadLettered, Delta, Event, Gap, HandedOff, Reset, StepStarted
-from tests.unit.scripted_server import A_JOB, ANSWER, JOB, JOB_REPLY, Connection, ScriptedServer, problem, told
+from tests.unit.scripted_server import (
+    A_JOB,
+    ANSWER,
+    JOB,
+    JOB_REPLY,
+    Connection,
+    ScriptedServer,
+    a_letter,
+    problem,
+    told,
+)
 
 NUMBERS = [data["n"] for _, data in A_JOB]
 TEXT = "It feeds a\n\nmill."
@@ -69,6 +79,27 @@ class TestCancel:
         story = server.tell(job=JOB_REPLY | {"status": "running", "cancelling": True})
         assert plain.cancel(JOB).cancelling
         assert story.wishes == [{}]
+
+
+class TestDeadLetters:
+    async def test_they_come_page_by_page(self, server: ScriptedServer, headrace: AsyncHeadrace) -> None:
+        letters = [a_letter(n * 26, stage="write" if n != "c" else "polish") for n in "bcdef"]
+        server.tell(letters=letters)
+        assert [letter.id[0] async for letter in headrace.dead_letters()] == list("bcdef")
+        assert [letter.id[0] async for letter in headrace.dead_letters(stage="write")] == list("bdef")
+
+    async def test_a_redrive_says_which_one_it_is(self, server: ScriptedServer, headrace: AsyncHeadrace) -> None:
+        story = server.tell(letters=[a_letter(JOB, redriven=["x"])], refusals=[None, problem(503, "no log"), None])
+        assert (await headrace.redrive(JOB, input=Question(text="how?"))).id == JOB
+        assert story.wishes == [{"redrive": JOB, "number": 2, "input": {"text": "how?"}}] * 2
+
+    def test_without_asyncio_it_is_the_same(self, server: ScriptedServer, plain: Headrace) -> None:
+        story = server.tell(letters=[a_letter(n * 26) for n in "bcd"])
+        assert [letter.id[0] for letter in plain.dead_letters()] == list("bcd")
+        assert plain.dead_letter("b" * 26).errors[0].trace == "File write.py, line 7"
+        assert plain.redrive("b" * 26, number=3).id == JOB
+        assert plain.discard("c" * 26, reason="enough").id == "c" * 26
+        assert story.wishes == [{"redrive": "b" * 26, "number": 3}, {"discard": "c" * 26, "reason": "enough"}]
 
 
 class TestSubmit:
