@@ -135,6 +135,7 @@ class Step:
 
     async def _do(self) -> Message:
         """The stage's output. Raises what the stage raises, _HandedBack, _Overdue and Settled."""
+        self._writer.check()
         if self._release_reason:
             raise _HandedBack(self._release_reason)
         pipeline = self._pipeline()
