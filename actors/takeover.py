@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Sequence
 
-from actors.contracts.events import NotAnEvent, Record
+from actors.contracts.events import NotAnEvent, Record, StepStarted
 from actors.contracts.fold import fold_step
 from actors.contracts.subjects import LANES, Lane, Subject, handoffs
 from actors.journal.connection import Unanswered
@@ -23,6 +24,8 @@ GRACE_S = 0.3
 
 BEAT_S = 1.0
 MISSED_BEATS = 3
+SWEEP_EVERY = 10
+"""Every so many beats, also the owners of whatever is under way are looked for: one may have died unseen."""
 
 SIGNALS = ":signals"
 """The role of the connection that a worker answers on; when that goes, the worker may have."""
@@ -50,13 +53,10 @@ class Takeover:
     async def give_out_again(self, journal: Journal, worker: str) -> int:
         """End the leases of what this worker held; how many. Raises Unanswered."""
         acks, given = Acks(journal.pulls), 0
-        for lane in LANES:
-            for record in await self._in_flight(journal, worker, lane):
-                address = Subject.parse(record.subject).address
-                step = fold_step(await journal.reader.job(address.tenant, address.job), record.seq)
-                if step and step.open and not step.closed and step.owner and step.owner.worker == worker:
-                    await acks.again(step.owner.ack)
-                    given += 1
+        for owner in await self._owners(journal, self._stage(worker)):
+            if owner.worker == worker:
+                await acks.again(owner.ack)
+                given += 1
         return given
 
     async def _hear_departures(self, journal: Journal) -> None:
@@ -67,12 +67,15 @@ class Takeover:
                     asking.create_task(self._departed(journal, worker))
 
     async def _count_beats(self, journal: Journal) -> None:
-        while True:
+        for beat in itertools.count():
             try:
                 seen = await asyncio.gather(*(workers_of(journal.signals, stage) for stage in self._stages))
                 here = {status.worker for workers in seen for status in workers}
-                self._missed = {w: 0 if w in here else n + 1 for w, n in self._missed.items()} | dict.fromkeys(here, 0)
-                for worker in [w for w, n in self._missed.items() if n >= MISSED_BEATS]:
+                self._missed = {w: n + 1 for w, n in self._missed.items()} | dict.fromkeys(here, 0)
+                gone = {w for w, n in self._missed.items() if n >= MISSED_BEATS}
+                if beat % SWEEP_EVERY == 0:
+                    gone |= {o.worker for stage in self._stages for o in await self._owners(journal, stage)} - here
+                for worker in gone:
                     await self._departed(journal, worker)
             except Unanswered:
                 self._missed.clear()  # it is we who heard nothing
@@ -91,9 +94,19 @@ class Takeover:
             return  # its leases end by themselves
         log.info("a worker is gone", extra={"action": "worker_gone", "worker": worker, "given_out_again": given})
 
-    async def _in_flight(self, journal: Journal, worker: str, lane: Lane) -> list[Record]:
-        """The hand-offs of a worker's stage that were delivered to somebody and not acknowledged."""
-        stage = self._stage(worker)
+    async def _owners(self, journal: Journal, stage: str) -> list[StepStarted]:
+        """The claims of a stage that nothing has ended yet."""
+        found = []
+        for lane in LANES:
+            for record in await self._in_flight(journal, stage, lane):
+                address = Subject.parse(record.subject).address
+                step = fold_step(await journal.reader.job(address.tenant, address.job), record.seq)
+                if step and step.open and not step.closed and step.owner:
+                    found.append(step.owner)
+        return found
+
+    async def _in_flight(self, journal: Journal, stage: str, lane: Lane) -> list[Record]:
+        """The hand-offs of a stage that were delivered to somebody and not acknowledged."""
         begin, end = await held(journal.signals, stage, lane)
         found: list[Record] = []
         while begin < end and (page := await journal.reader.after(handoffs(stage, lane), begin)):
