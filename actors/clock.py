@@ -7,14 +7,12 @@ import contextlib
 import logging
 import secrets
 
-from actors.contracts.envelope import Envelope
-from actors.contracts.events import Aborted, Expired, HandOff, NotAnEvent, Record, place
-from actors.contracts.fold import StepState, fold_job, fold_step
+from actors.contracts.events import Aborted, Expired, HandOff, NotAnEvent, Record
 from actors.contracts.subjects import LANES, Lane, Subject, handoffs
-from actors.journal.append import Refused
 from actors.journal.connection import Unanswered
 from actors.journal.journal import Journal
 from actors.journal.lag import ack_floor
+from actors.runtime.job_log import JobLog
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
 from actors.runtime.writer import Clock as Now
@@ -94,28 +92,17 @@ class Clock:
         return isinstance(event, HandOff) and self._now() >= event.origin.deadline
 
     async def _end(self, journal: Journal, record: Record) -> bool:
-        address = Subject.parse(record.subject).address
-        records = await journal.reader.job(address.tenant, address.job)
-        step, job = fold_step(records, record.seq), fold_job(records)
-        if step is None or job is None or step.closed or step.open:
+        job = JobLog(journal, Subject.parse(record.subject).job, by=self._name, now=self._now)
+        state = await job.read()
+        step = state.step if state else None
+        if state is None or step is None or state.outcome or step.open or step.handoff_seq != record.seq:
             return False
-        event = self._outcome(step, began=job.started)
-        kind, topic = place(event)
-        try:
-            await journal.appender.append(address, kind, topic, event.encode(), expect=step.chain.seq)
-        except Refused:
-            return False  # somebody went on with it; the next round looks again
-        log.info("ended an overdue job", extra={"action": "job_overdue", "job": address.job, "outcome": event.kind})
-        return True
-
-    def _outcome(self, step: StepState, *, began: bool) -> Envelope:
-        chain = step.chain
-        outcome = Expired if began else Aborted
-        return outcome(
-            n=chain.n + 1,
-            by=self._name,
-            at=self._now(),
-            prev=chain.prev,
-            origin=step.handoff.origin,
-            usage=step.handoff.usage + step.usage,
-        )
+        outcome = Expired if state.started else Aborted
+        text = job.text_digest
+        # Refused: somebody went on with it, and the next round looks again.
+        ended = await job.append(lambda stamp: outcome(**stamp, origin=state.origin, usage=step.total, text=text))
+        if ended:
+            log.info(
+                "ended an overdue job", extra={"action": "job_overdue", "job": job.job, "outcome": outcome.__name__}
+            )
+        return ended

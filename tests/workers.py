@@ -10,7 +10,7 @@ import secrets
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from multiprocessing.process import BaseProcess
 from random import Random
 from typing import Any
@@ -91,6 +91,11 @@ async def a_hand(
             await asyncio.wait({task})
             if not task.cancelled() and (error := task.exception()):
                 raise error
+
+
+def with_engine(stage: Stage, engine: Engine) -> Stage:
+    """The same stage, on another engine."""
+    return replace(stage, uses=engine)
 
 
 @dataclass(frozen=True)

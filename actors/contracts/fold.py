@@ -79,6 +79,11 @@ class StepState:
         """What the stored parts of this step used."""
         return sum((part.usage for part in self.parts.values()), Usage())
 
+    @property
+    def total(self) -> Usage:
+        """What the job used up to here: before this step, by its stored parts, and for the text it has said."""
+        return self.handoff.usage + self.usage + Usage(output_tokens=len(self.tokens))
+
     def owned_by(self, claim: str) -> bool:
         return self.owner is not None and self.owner.claim == claim
 

@@ -6,7 +6,6 @@ import enum
 
 from actors.contracts.events import Cancelled, CancelRequested
 from actors.contracts.fold import JobState
-from actors.contracts.generation import Usage
 from actors.runtime.job_log import JobLog
 from actors.runtime.presence import Owners
 
@@ -56,7 +55,6 @@ async def cancel(log: JobLog, owners: Owners, reason: str | None) -> None:
 async def _end(log: JobLog, state: JobState, reason: str | None) -> None:
     step = state.step
     assert step is not None
-    usage = step.handoff.usage + step.usage + Usage(output_tokens=len(step.tokens))
     why = step.cancel_reason if step.cancel else reason
     text = log.text_digest
-    await log.append(lambda stamp: Cancelled(**stamp, origin=state.origin, reason=why, usage=usage, text=text))
+    await log.append(lambda stamp: Cancelled(**stamp, origin=state.origin, reason=why, usage=step.total, text=text))

@@ -5,20 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 
 from actors.contracts.events import Completed, Delta, StepStarted
 from actors.engines import Scripted
 from actors.journal.topology import ensure
-from actors.pipeline import Stage
 from actors.takeover import Takeover
 from tests.integration.conftest import STAGES, opened
 from tests.nats_servers import Servers
 from tests.office import Office, office_on
 from tests.pipelines import Prepared, recital, recite
-from tests.workers import Nursery, Orders, a_hand
+from tests.workers import Nursery, Orders, a_hand, with_engine
 
 ACK_WAIT_S = 600.0
 TEXT = " ".join(f"w{n}" for n in range(200))
@@ -50,7 +48,7 @@ async def test_a_killed_workers_job_goes_on_with_a_spare_long_before_its_lease_e
             job = await office.post(recital, Prepared(text="go"), to="recite")
             await office.until(job, lambda event: isinstance(event, Delta))
             spare = Scripted(says=TEXT, token_s=0.001)
-            async with a_hand(r1, recital, _with(spare), ack_wait=ACK_WAIT_S):
+            async with a_hand(r1, recital, with_engine(recite, spare), ack_wait=ACK_WAIT_S):
                 victim.kill()
                 assert await nursery.gone(victim) < 0
                 seen = await office.until_kind(job, "handoff", times=2)
@@ -67,7 +65,7 @@ async def test_a_killed_workers_job_goes_on_with_a_spare_long_before_its_lease_e
 async def test_a_worker_that_answers_keeps_its_jobs_whatever_is_said_of_it(r1: Servers) -> None:
     async with watched(r1, system_account=True) as office:
         engine = Scripted(says="all of it", gate=asyncio.Event())
-        async with a_hand(r1, recital, _with(engine), ack_wait=ACK_WAIT_S) as hand:
+        async with a_hand(r1, recital, with_engine(recite, engine), ack_wait=ACK_WAIT_S) as hand:
             job = await office.post(recital, Prepared(text="go"), to="recite")
             await office.until_kind(job, "step.started")
             # The server reports this connection gone; nats-py returns at once, and the worker answers.
@@ -78,7 +76,3 @@ async def test_a_worker_that_answers_keeps_its_jobs_whatever_is_said_of_it(r1: S
             seen = await office.until_kind(job, "handoff", times=2)
     assert [event.attempt for event in seen if isinstance(event, StepStarted)] == [1]
     assert not any(isinstance(event, Completed) for event in seen)
-
-
-def _with(engine: Scripted) -> Stage:
-    return replace(recite, uses=engine)
