@@ -1,0 +1,64 @@
+"""What README shows is true of the code."""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from actors import Job, Pipeline
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+class NoLog:
+    """Where a step would keep what it did; the stage that is called here keeps nothing."""
+
+    async def once(self, key: str, work: object) -> object:
+        raise NotImplementedError
+
+    async def speak(self, engine: object, prompt: object, sampling: object) -> str:
+        raise NotImplementedError
+
+    async def report(self, message: str, done: int | None, total: int | None) -> None:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def poems(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """README's pipeline, as the module that README says to save it as."""
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Pipeline(" in block]
+    module = ModuleType("my_poems")
+    monkeypatch.setitem(sys.modules, "my_poems", module)
+    exec(compile(code, "README.md", "exec"), module.__dict__)
+    return module
+
+
+def test_the_pipeline_that_readme_shows_is_one(poems: ModuleType) -> None:
+    pipeline = poems.poems
+    assert isinstance(pipeline, Pipeline)
+    assert pipeline.input is poems.Topic
+    assert pipeline.answer is poems.Poem
+    assert [stage.name for stage in pipeline.stages] == ["think", "count"]
+
+
+def test_a_stage_that_readme_shows_is_tested_by_calling_it(poems: ModuleType) -> None:
+    job = Job(id="a" * 26, pipeline="poems", attempt=1, deadline=datetime.now(UTC), log=NoLog())  # type: ignore[arg-type]
+    assert poems.count(poems.Notes(text="one\ntwo"), job) == poems.Poem(text="one\ntwo", lines=2)
+
+
+def test_every_file_that_readme_names_is_there() -> None:
+    named = set(re.findall(r"`((?:actors|docs|tools|benchmarks)/[\w/.]+)`", README))
+    assert len(named) > 10
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_every_link_of_readme_leads_somewhere() -> None:
+    links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
+    assert links
+    assert not [link for link in links if not (ROOT / link).exists()]
