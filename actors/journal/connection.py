@@ -173,14 +173,38 @@ class Link:
             raise Unanswered(f"cannot subscribe to {subject}: {error or type(error).__name__}") from error
         return subscription
 
+    async def listen(self, subject: str, take: OnMessage) -> Subscription:
+        """Subscribe, however long it takes the server to confirm it."""
+        while True:
+            try:
+                return await self.subscribe(subject, take)
+            except Unanswered as error:
+                log.info(
+                    "cannot listen yet", extra={"action": "listen_retry", "subject": subject, "reason": str(error)}
+                )
+            await asyncio.sleep(RECONNECT_S)
+
     async def answer(self, subject: str, reply: Callable[[bytes], bytes]) -> Subscription:
-        """Answer every request on a subject; `reply` must not wait for anything."""
+        """Answer every request on a subject, from when the server has confirmed it, however long that takes.
+
+        `reply` must not wait for anything.
+        """
 
         async def take(message: Msg) -> None:
             with contextlib.suppress(Unanswered):
                 await self.send(message.reply, reply(message.data))
 
-        return await self.subscribe(subject, take)
+        return await self.listen(subject, take)
+
+    async def unsubscribe(self, subscription: Subscription) -> None:
+        """Stop listening; what the server had sent before it knew of that is still taken."""
+        with contextlib.suppress(Unanswered, nats.errors.Error, OSError):
+            # What its own `drain` does, which waits with `flush`.
+            await self.client._send_unsubscribe(subscription._id)
+            await self._round_trip()
+            await subscription._pending_queue.join()
+        with contextlib.suppress(nats.errors.Error):
+            await subscription.unsubscribe()
 
     async def close(self) -> None:
         """Let go of the connection; unanswered requests fail."""

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-import nats.errors
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from actors.contracts.events import Record
 from actors.contracts.subjects import LANES, Lane, consumer_name
@@ -26,6 +26,10 @@ STANDING_S = 30.0
 
 HEARTBEAT_S = 5.0
 """How often the server says that a standing pull still stands; two missed, and it is made again."""
+
+FIRST_PAUSE_S = 0.025
+LONGEST_PAUSE_S = 1.0
+"""How long a puller waits before it asks again where nobody can give it anything, in seconds: at first, at most."""
 
 BATCH_TURN = 20
 """Every so many-th sweep asks the batch lane first, so that it is never starved."""
@@ -92,15 +96,17 @@ class Puller:
         self._sweeps = self._pulls = 0
         self._asking: _Sweep | None = None
         self._woken = asyncio.Event()
+        self._subscriptions: list[Subscription] = []
+        self._ended_oddly = 0
         self._closing = False
 
     async def open(self) -> None:
-        """Begin to listen for arrivals; made once, before the first `next`."""
+        """Begin to listen for arrivals, however long the server takes; made once, before the first `next`."""
         # A delivery keeps its own subject, so what it answers shows only in the subscription that it came by.
-        self._subscriptions = [await self._link.subscribe(f"{self._inbox}.sweep.*", self._on_swept)]
+        self._subscriptions.append(await self._link.listen(f"{self._inbox}.sweep.*", self._on_swept))
         for lane in self._lanes:
             take = partial(self._on_standing, lane)
-            self._subscriptions.append(await self._link.subscribe(f"{self._inbox}.{lane}", take))
+            self._subscriptions.append(await self._link.listen(f"{self._inbox}.{lane}", take))
         self._link.reconnected.append(self._on_reconnect)
 
     async def next(self) -> list[Delivery]:
@@ -121,17 +127,18 @@ class Puller:
                 log.info("cannot pull", extra={"action": "pull_retry", "stage": self._stage, "reason": str(error)})
                 self._standing.clear()
                 await self._link.wait_until_up()
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(FIRST_PAUSE_S)
         return []
 
     async def close(self) -> None:
-        """Take nothing new, and give back what has arrived and nobody took."""
+        """Take nothing new, and give back what has arrived and nobody took, or is arriving right now."""
         self._closing = True
         self._woken.set()
-        self._link.reconnected.remove(self._on_reconnect)
-        for subscription in self._subscriptions:
-            with contextlib.suppress(nats.errors.Error):
-                await subscription.unsubscribe()
+        if self._on_reconnect in self._link.reconnected:
+            self._link.reconnected.remove(self._on_reconnect)
+        await asyncio.gather(*(self._link.unsubscribe(subscription) for subscription in self._subscriptions))
+        if self._asking:
+            self._asking.over.set()
         while self._arrived:
             await self._acks.again(self._arrived.popleft().ack)
 
@@ -142,7 +149,7 @@ class Puller:
         self._sweeps += 1
         order = self._lanes if self._sweeps % BATCH_TURN else self._lanes[::-1]
         for lane in order:
-            if (room := self._room() - len(self._arrived)) > 0:
+            if not self._closing and (room := self._room() - len(self._arrived)) > 0:
                 await self._pull_now(lane, room)
 
     async def _pull_now(self, lane: Lane, room: int) -> None:
@@ -160,9 +167,10 @@ class Puller:
             self._asking = None
 
     async def _stand(self) -> None:
+        self._forget_lost()
         now = asyncio.get_running_loop().time()
         for lane in self._lanes:
-            if lane not in self._standing:
+            if not self._closing and lane not in self._standing:
                 ask = {"batch": 1, "expires": int(STANDING_S * NS), "idle_heartbeat": int(HEARTBEAT_S * NS)}
                 self._standing[lane] = _Standing(now)
                 await self._link.send(self._next_subject(lane), json.dumps(ask).encode(), reply=f"{self._inbox}.{lane}")
@@ -197,6 +205,8 @@ class Puller:
 
     async def _on_standing(self, lane: Lane, message: Msg) -> None:
         status = (message.headers or {}).get("Status")
+        if status in (None, "100", "404", "408"):
+            self._ended_oddly = 0
         if status == "100":
             if lane in self._standing:
                 self._standing[lane].seen = asyncio.get_running_loop().time()
@@ -206,7 +216,8 @@ class Puller:
             await self._arrive(Delivery.of(message))
         elif status not in ("404", "408"):
             log.info("a standing pull ended", extra={"action": "pull_ended", "stage": self._stage, "reason": status})
-            await asyncio.sleep(0.05)
+            self._ended_oddly += 1
+            await asyncio.sleep(min(FIRST_PAUSE_S * 2**self._ended_oddly, LONGEST_PAUSE_S))
         self._woken.set()
 
     async def _arrive(self, delivery: Delivery) -> None:

@@ -22,6 +22,8 @@ ACK_WAIT_S = 30.0
 """The lease: how long a hand-off is a worker's without a sign of progress, in seconds."""
 
 NAME_IN_USE = 10058
+NOBODY_LEADS = (10008, 10009)
+PAUSE_S = 0.1
 
 
 def jobs_stream(*, replicas: int, max_bytes: int) -> dict[str, Any]:
@@ -77,31 +79,30 @@ async def ensure(
 
 async def _ensure_stream(link: Link, config: dict[str, Any]) -> None:
     name = config["name"]
-    while True:
-        try:
-            try:
-                await link.api(f"STREAM.CREATE.{name}", config, timeout=10)
-            except ApiError as error:
-                if error.code != NAME_IN_USE:
-                    raise
-                await link.api(f"STREAM.UPDATE.{name}", config, timeout=10)
-            return
-        except Unanswered as error:
-            # A cluster that has just started has no meta leader yet: it answers nothing, or 10008.
-            log.info("waiting for JetStream", extra={"action": "stream_wait", "stream": name, "reason": str(error)})
-            await asyncio.sleep(0.1)
-        except ApiError as error:
-            if error.code not in (10008, 10009):
-                raise
-            await asyncio.sleep(0.1)
+    try:
+        await _call(link, f"STREAM.CREATE.{name}", config)
+    except ApiError as error:
+        if error.code != NAME_IN_USE:
+            raise
+        await _call(link, f"STREAM.UPDATE.{name}", config)
 
 
 async def _ensure_consumer(link: Link, config: dict[str, Any]) -> None:
-    call = f"CONSUMER.CREATE.{JOBS}.{config['name']}.{config['filter_subject']}"
     body = {"stream_name": JOBS, "config": config, "action": ""}
+    await _call(link, f"CONSUMER.CREATE.{JOBS}.{config['name']}.{config['filter_subject']}", body)
+
+
+async def _call(link: Link, call: str, body: dict[str, Any]) -> None:
+    """Call until somebody can answer: a cluster that has just started has no leader yet."""
     while True:
         try:
             await link.api(call, body, timeout=10)
             return
-        except Unanswered:
-            await asyncio.sleep(0.1)
+        except Unanswered as error:
+            reason = str(error)
+        except ApiError as error:
+            if error.code not in NOBODY_LEADS:
+                raise
+            reason = str(error)
+        log.info("waiting for JetStream", extra={"action": "topology_wait", "call": call, "reason": reason})
+        await asyncio.sleep(PAUSE_S)

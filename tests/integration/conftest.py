@@ -18,10 +18,10 @@ ACK_WAIT_S = 1.0
 
 
 @asynccontextmanager
-async def opened(servers: Servers, name: str = "test") -> AsyncIterator[Journal]:
+async def opened(servers: Servers, name: str = "test", *, ack_wait: float = ACK_WAIT_S) -> AsyncIterator[Journal]:
     """The log on these servers, made if it is not there."""
     async with Journal.open(servers.urls, name) as journal:
-        await ensure(journal.signals, STAGES, replicas=servers.replicas, max_bytes=1 << 30, ack_wait=ACK_WAIT_S)
+        await ensure(journal.signals, STAGES, replicas=servers.replicas, max_bytes=1 << 30, ack_wait=ack_wait)
         yield journal
 
 
