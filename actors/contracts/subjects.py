@@ -51,6 +51,10 @@ class Address:
         """Every subject of the job. The one spelling: a second one is not compared on a replicated stream."""
         return job_filter(self.tenant, self.job)
 
+    def subject(self, kind: Kind, topic: str) -> Subject:
+        """The job's subject for what is said on this topic."""
+        return Subject(kind, topic, self.lane, self.tenant, self.job)
+
 
 @dataclass(frozen=True, slots=True)
 class Subject:

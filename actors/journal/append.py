@@ -10,7 +10,7 @@ from random import Random
 import nats.errors
 
 from actors.contracts.errors import HeadraceError
-from actors.contracts.subjects import DEAD, Address, Kind, Subject
+from actors.contracts.subjects import DEAD, Address, Kind
 from actors.journal.connection import Link, Unanswered
 
 MAX_MESSAGE = 1 << 20
@@ -88,7 +88,7 @@ class Appender:
         limit = MAX_DEAD_LETTER if topic == DEAD else MAX_MESSAGE
         if len(data) > limit:
             raise TooLarge(len(data), limit)
-        subject = str(Subject(kind, topic, address.lane, address.tenant, address.job))
+        subject = str(address.subject(kind, topic))
         headers = {
             "Nats-Expected-Last-Subject-Sequence": str(expect),
             "Nats-Expected-Last-Subject-Sequence-Subject": address.filter,

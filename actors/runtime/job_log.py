@@ -54,7 +54,7 @@ class JobLog:
         except Refused as refused:
             await self._catch_up(refused.last)
             return False
-        self.records.append(Record(seq, str(Subject(kind, topic, address.lane, address.tenant, address.job)), data))
+        self.records.append(Record(seq, str(address.subject(kind, topic)), data))
         self._fold()
         return True
 
