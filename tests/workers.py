@@ -28,7 +28,7 @@ from actors.runtime.step import Bench
 from actors.runtime.worker import Worker
 from actors.runtime.writer import Pen
 from tests.nats_servers import Servers
-from tests.pipelines import PATHS, reciter
+from tests.pipelines import PATHS, recite, reciter
 
 ACK_WAIT_S = 1.0
 HANG_AFTER_S = 60.0
@@ -106,11 +106,13 @@ class Orders:
     stage: str = "recite"
     ack_wait: float = ACK_WAIT_S
     hang_after: float = HANG_AFTER_S
+    concurrency: int = 16
     engine: dict[str, Any] = field(default_factory=dict)
 
 
 def _obey(orders: Orders) -> None:
     vars(reciter).update(orders.engine)
+    object.__setattr__(recite, "concurrency", orders.concurrency)  # it is frozen, and this process is ours alone
     settings = Settings(
         nats_url=",".join(orders.urls), pipelines=PATHS, ack_wait=orders.ack_wait, hang_after=orders.hang_after
     )
