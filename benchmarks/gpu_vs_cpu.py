@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -51,14 +51,15 @@ REAL = Study("real_study", "think_for_real", users=256)
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long to measure, with how many replicas."""
+    """How long to measure, with how many replicas, and with which share of the users."""
 
     replicas: tuple[int, ...] = (1, 2, 4)
     seconds: float = 8.0
     ramp_s: float = 2.0
+    share: float = 1.0
 
 
-QUICK = Plan(replicas=(1, 2), seconds=2.0, ramp_s=0.5)
+QUICK = Plan(replicas=(1, 2), seconds=1.0, ramp_s=0.5, share=0.25)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +136,7 @@ async def measure(study: Study, plan: Plan, folder: Path) -> Result:
     """Start an installation, take every point, and stop it. The plot is written to `folder`."""
     began, home = datetime.now(UTC), ROOT / ".headrace"
     home.mkdir(exist_ok=True)
-    model = str(smollm2.prepare(home / "models", say=tell)) if study is REAL else ""
+    model = str(smollm2.prepare(home / "models", say=tell)) if study.pipeline == REAL.pipeline else ""
     async with AsyncExitStack() as stack:
         data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=home)))
         facts = machine(data)
@@ -157,7 +158,7 @@ def draw(points: Sequence[Point], study: Study, path: Path) -> None:
 
     path.parent.mkdir(parents=True, exist_ok=True)
     figure, (rates, waits) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    engine = "vLLM" if study is REAL else "scripted engine"
+    engine = "vLLM" if study.pipeline == REAL.pipeline else "scripted engine"
     for kind, label, marker in (("GPU", f"GPU stage ({engine})", "o"), ("CPU", "CPU stage", "s")):
         curve = [point for point in points if point.kind == kind]
         replicas = [point.replicas for point in curve]
@@ -183,6 +184,7 @@ def main() -> None:
     options = parser.parse_args()
     real = options.engine == "vllm" or (options.engine is None and gpu() is not None)
     plan, study = (QUICK if options.quick else Plan()), (REAL if real else SCRIPTED)
+    study = replace(study, users=int(study.users * plan.share))
     result = uvloop.run(measure(study, plan, options.out))
     tell(f"written to {result.write(options.out)}")
 
