@@ -88,19 +88,20 @@ def up(options: LaunchOptions) -> int:
 async def _up(options: LaunchOptions) -> int:
     pipelines = load_pipelines((wanted := _settings(options)).pipelines)
     with _at_a_port(wanted) as settings, _stopping_gently() as stop:
-        settings = await _until(stop, _with_model(settings, pipelines))
         async with installation(settings, stop) as running:
             return await _run(running.settings, pipelines, stop, once=options.once)
 
 
 @asynccontextmanager
 async def installation(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Running]:
-    """The log, Ray and every application; none of it is left on the way out. Settings must name a port.
+    """The log, the model, Ray and every application; none of it runs on the way out. Settings must name a port.
 
     The applications may still be on their way up when it is entered. When `stop` is set before that, it unwinds.
     """
-    async with _log_of_jobs(settings) as with_log, _serving(with_log, stop) as running:
-        yield running
+    async with _log_of_jobs(settings) as with_log:
+        with_model = await _until(stop, _with_model(with_log))
+        async with _serving(with_model, stop) as running:
+            yield running
 
 
 def _settings(options: LaunchOptions) -> Settings:
@@ -132,8 +133,9 @@ def _at_a_port(settings: Settings) -> Iterator[Settings]:
         yield settings.model_copy(update={"port": port})
 
 
-async def _with_model(settings: Settings, pipelines: dict[str, Pipeline]) -> Settings:
+async def _with_model(settings: Settings) -> Settings:
     """The settings with the small model's folder, if a stage needs a model and none is named."""
+    pipelines = load_pipelines(settings.pipelines)
     engines = [s.uses for p in pipelines.values() for s in p.stages if isinstance(s.uses, Vllm)]
     if settings.model or all(engine.model for engine in engines):
         return settings
