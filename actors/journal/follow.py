@@ -140,6 +140,8 @@ class Follower:
             for record in page:
                 yield record
             position = page[-1].seq if page else position
+        for record in await self._rest(tenant, job, position):
+            yield record
 
     async def _page(self, tenant: str, job: str, after: int) -> tuple[list[Record], bool]:
         """A page of the log, however long it takes to be answered."""
@@ -153,6 +155,15 @@ class Follower:
                     log.info("cannot replay yet", extra={"action": "replay_retry", "job": job, "reason": str(error)})
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_S)
+
+    async def _rest(self, tenant: str, job: str, after: int) -> list[Record]:
+        """What only the leader has yet: what a replica does not show now, nobody may say again for a long time."""
+        try:
+            last = await self._reader.last(tenant, job)
+            return await self._reader.rest(tenant, job, after=after, at_least=last.seq if last else 0)
+        except Unanswered as error:
+            log.info("nobody leads the log now", extra={"action": "replay_unsure", "job": job, "reason": str(error)})
+            return []
 
     def _on_reconnect(self) -> None:
         for watch in self._watches.values():

@@ -29,17 +29,20 @@ class Reader:
 
     async def job(self, tenant: str, job: str, *, after: int = 0, at_least: int = 0) -> list[Record]:
         """The job's messages with sequences over `after`, in order; including the one at `at_least`, if it is there."""
-        subjects, records = job_filter(tenant, job), []
+        records: list[Record] = []
         position, more = after, True
         while more:
             page, more = await self.page(tenant, job, after=position)
             records += page
             position = page[-1].seq if page else position
-        while position < at_least and (
-            record := await self._from_leader({"seq": position + 1, "next_by_subj": subjects})
-        ):
+        return records + await self.rest(tenant, job, after=position, at_least=at_least)
+
+    async def rest(self, tenant: str, job: str, *, after: int, at_least: int) -> list[Record]:
+        """What a replica that lags did not show of the job after `after`, from the leader, up to `at_least`."""
+        subjects, records = job_filter(tenant, job), []
+        while after < at_least and (record := await self._from_leader({"seq": after + 1, "next_by_subj": subjects})):
             records.append(record)
-            position = record.seq
+            after = record.seq
         return records
 
     async def page(self, tenant: str, job: str, *, after: int = 0) -> tuple[list[Record], bool]:
