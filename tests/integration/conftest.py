@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 import pytest_asyncio
 
 from actors.journal import Journal
 from actors.journal.topology import ensure
 from tests.nats_servers import Servers
+from tests.office import Office, office_on
 
 STAGES = ("write", "polish", "prepare", "recite", "applaud")
 """The stages whose consumers there are in every opened log."""
 
 ACK_WAIT_S = 1.0
+
+R1 = pytest.mark.parametrize("servers", ["r1"], indirect=True)
+"""For tests whose fixtures would run on one server and on three, where one shows as much."""
 
 
 @asynccontextmanager
@@ -44,3 +49,10 @@ async def journal_r3(r3: Servers) -> AsyncIterator[Journal]:
     """The log, on a cluster of three."""
     async with opened(r3) as journal:
         yield journal
+
+
+@pytest_asyncio.fixture
+async def office(journal: Journal) -> AsyncIterator[Office]:
+    """What a test has beside the workers, on one server and on a cluster of three."""
+    async with office_on(journal) as office:
+        yield office
