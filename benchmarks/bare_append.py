@@ -13,6 +13,9 @@ from nats.aio.client import Client
 STREAM, SUBJECT = "BARE", "bare"
 JOBS = "JOBS"
 
+ANSWER_S = 30.0
+"""However slow, an append that is answered is a measurement."""
+
 
 class BareAppend:
     """Appends to a stream of its own, as durable as the log. An async context manager."""
@@ -39,7 +42,9 @@ class BareAppend:
 
     async def be_like(self, subject: str) -> None:
         """Append as many bytes from now on as the log's last message on `subject` has."""
-        found = await self._client.request(f"$JS.API.DIRECT.GET.{JOBS}", json.dumps({"last_by_subj": subject}).encode())
+        found = await self._client.request(
+            f"$JS.API.DIRECT.GET.{JOBS}", json.dumps({"last_by_subj": subject}).encode(), timeout=ANSWER_S
+        )
         self._data = bytes(len(found.data))
 
     async def times(self, count: int) -> list[float]:
@@ -47,11 +52,13 @@ class BareAppend:
         taken = []
         for _ in range(count):
             began = time.perf_counter()
-            await self._client.request(SUBJECT, self._data)
+            await self._client.request(SUBJECT, self._data, timeout=ANSWER_S)
             taken.append(time.perf_counter() - began)
         return taken
 
     async def _api(self, call: str, body: dict[str, object]) -> None:
-        answer = json.loads((await self._client.request(f"$JS.API.{call}", json.dumps(body).encode())).data)
+        answer = json.loads(
+            (await self._client.request(f"$JS.API.{call}", json.dumps(body).encode(), timeout=ANSWER_S)).data
+        )
         if "error" in answer:
             raise RuntimeError(f"{call}: {answer['error']}")
