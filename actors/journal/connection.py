@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -59,6 +60,7 @@ class Link:
         self._waiting: dict[str, Callable[[Msg | Unanswered], None]] = {}
         self._up = asyncio.Event()
         self._told: set[str] = set()
+        self._back_at = -math.inf
 
     @classmethod
     async def open(cls, urls: list[str], name: str) -> Link:
@@ -89,6 +91,11 @@ class Link:
 
     async def wait_until_up(self) -> None:
         await self._up.wait()
+
+    @property
+    def back_for(self) -> float:
+        """Seconds since it came back after a drop; infinite if it never dropped."""
+        return asyncio.get_running_loop().time() - self._back_at
 
     async def request(
         self, subject: str, data: bytes = b"", *, headers: dict[str, str] | None = None, timeout: float = ANSWER_S
@@ -272,6 +279,7 @@ class Link:
 
     async def _on_return(self) -> None:
         self._up.set()
+        self._back_at = asyncio.get_running_loop().time()
         self._told.clear()
         for call in self.reconnected:
             call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Literal
 
@@ -12,6 +13,9 @@ from actors.journal.connection import Link, NobodyThere, Unanswered
 
 ASK_S = 0.2
 """How long a worker or a stage is given to answer, in seconds."""
+
+REJOIN_S = 1.0
+"""How long after a restart of the server a worker that nobody finds may still be on its way back, in seconds."""
 
 State = Literal["starting", "loading", "ready", "draining", "failed"]
 
@@ -94,8 +98,7 @@ class Owners:
     async def is_there(self, worker: str) -> bool | None:
         """Whether a worker of that name answers at all; None: silence."""
         try:
-            question = _Question(claim="").model_dump_json().encode()
-            await self._link.request(worker_subject(worker), question, timeout=ASK_S)
+            await self._request(worker, _Question(claim=""))
         except NobodyThere:
             return False
         except Unanswered:
@@ -104,13 +107,22 @@ class Owners:
 
     async def _ask(self, worker: str, question: _Question) -> bool | None:
         try:
-            asked = question.model_dump_json().encode()
-            answer = await self._link.request(worker_subject(worker), asked, timeout=ASK_S)
-            return _Answer.model_validate_json(answer.data).running
+            return _Answer.model_validate_json(await self._request(worker, question)).running
         except NobodyThere:
             return False
         except (Unanswered, ValidationError):
             return None
+
+    async def _request(self, worker: str, question: _Question) -> bytes:
+        subject, asked = worker_subject(worker), question.model_dump_json().encode()
+        try:
+            return (await self._link.request(subject, asked, timeout=ASK_S)).data
+        except NobodyThere:
+            if (wait := REJOIN_S - self._link.back_for) <= 0:
+                raise
+        # The server was away: who is not back at once is back in a moment, and has lost nothing.
+        await asyncio.sleep(wait)
+        return (await self._link.request(subject, asked, timeout=ASK_S)).data
 
 
 async def workers_of(link: Link, stage: str, *, within: float = ASK_S) -> list[WorkerStatus]:

@@ -60,8 +60,13 @@ async def test_many_jobs_at_once_each_go_to_their_own_answer(servers: Servers, o
 
 @R1
 async def test_no_inference_begins_before_its_start_is_stored(servers: Servers, office: Office) -> None:
-    engine = Scripted(says=SPEECH)
-    pipeline, writing, _ = analysis(engine)
+    """However a stage uses its engine."""
+
+    async def thinks(question: Question, job: Job, engine: Engine) -> Draft:
+        return await engine.structured(question.text, Draft)
+
+    engine = Scripted(says_structured=lambda prompt: {"text": prompt})
+    pipeline, writing, _ = analysis(engine, writes=thinks)
     made: list[Turnstile] = []
 
     def held(pen: Pen) -> Pen:
@@ -71,10 +76,11 @@ async def test_no_inference_begins_before_its_start_is_stored(servers: Servers, 
     async with a_hand(servers, pipeline, writing, pen=held):
         job = await office.post(pipeline, Question())
         await asyncio.wait_for(made[0].reached.wait(), BACKSTOP_S)
-        assert engine.pulse().running == 0
+        await office.journal.appends.request("$JS.API.INFO")
+        assert (engine.pulse().running, engine.pulse().steps) == (0, 0)
         made[0].open.set()
         await office.until_kind(job, "handoff", times=2)
-    assert engine.pulse().steps == TOKENS
+    assert engine.pulse().steps > 0
 
 
 @R1

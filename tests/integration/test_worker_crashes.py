@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
 import pytest
@@ -13,6 +14,7 @@ from actors.contracts.fold import fold_step
 from actors.engines import EngineError, Scripted
 from actors.engines.scripted import Cue, tokens_of
 from actors.journal.topology import JOBS
+from actors.runtime import presence
 from tests.actions import watched_actions
 from tests.integration.conftest import R1
 from tests.nats_servers import Servers
@@ -189,3 +191,24 @@ async def test_a_restart_of_the_server_in_the_middle_of_a_text_changes_nothing(
     assert kinds(records)[-1] == "completed"
     assert len(starts(records)) == 1, "one worker, so nobody can have taken over"
     assert engine.pulse().steps == len(tokens_of(LONG))
+
+
+@R1
+async def test_a_restart_of_the_server_takes_no_job_from_a_worker_that_lives(
+    servers: Servers, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After it every delivery comes again, to whoever is back first; the owner may be back a moment later."""
+    monkeypatch.setattr(presence, "REJOIN_S", 3.0)  # on a busy machine a moment is long
+    engine = Scripted(says=LONG, token_s=0.005)
+    pipeline, writing, polishing = analysis(engine)
+    async with AsyncExitStack() as stack:
+        for _ in range(4):
+            await stack.enter_async_context(a_hand(servers, pipeline, writing))
+        await stack.enter_async_context(a_hand(servers, pipeline, polishing))
+        jobs = [await office.post(pipeline, Question(text=f"{n}")) for n in range(12)]
+        for job in jobs:
+            await office.until_kind(job, "delta")
+        await servers.kill()
+        await servers.start()
+        logs = [await office.outcome(job) for job in jobs]
+    assert [len(starts(records)) for records in logs] == [1] * 12
