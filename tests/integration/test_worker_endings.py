@@ -12,7 +12,9 @@ from actors import Job, Retry
 from actors.contracts.events import Cancelled, CancelRequested, Completed, Expired
 from actors.engines import Engine, Scripted
 from actors.engines.scripted import tokens_of
+from actors.journal.topology import JOBS
 from actors.runtime.writer import Pen
+from tests.actions import watched_actions
 from tests.integration.conftest import R1
 from tests.nats_servers import Servers
 from tests.office import Office, starts
@@ -212,3 +214,20 @@ async def test_a_drain_in_the_middle_of_an_append_costs_no_budget(servers: Serve
 async def _value(tries: list[int]) -> int:
     tries.append(1)
     return len(tries)
+
+
+@R1
+async def test_a_job_that_was_deleted_while_it_ran_is_let_go(servers: Servers, office: Office) -> None:
+    engine = Scripted(says=LONG, token_s=0.01)
+    pipeline, writing, _ = analysis(engine)
+    with watched_actions() as actions:
+        async with a_hand(servers, pipeline, writing) as hand:
+            job = await office.post(pipeline, Question())
+            await office.until_kind(job, "delta")
+            await office.journal.signals.api(f"STREAM.PURGE.{JOBS}", {"filter": job.address.filter})
+            await actions.next("step_settled", verdict="ACK")
+            await office.ear.until(b"+ACK")
+            assert engine.pulse().running == 0
+            await hand.worker.drain(BACKSTOP_S)
+    assert await office.journal.reader.last(job.address.tenant, job.address.job) is None
+    assert await office.waiting("write") == (0, 0)
