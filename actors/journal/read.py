@@ -14,6 +14,9 @@ from actors.journal.connection import ApiError, Link, Unanswered
 from actors.journal.topology import JOBS
 
 PAGE = 256
+PAGE_BYTES = 8 << 20
+"""A page is cut here, so that it arrives in time over a slow line, and a slow reader holds no more."""
+
 NO_MESSAGE = 10037
 
 
@@ -59,7 +62,7 @@ class Reader:
         return page
 
     async def _page(self, subjects: str, start: int, *, most: int = PAGE) -> tuple[list[Record], bool]:
-        ask = json.dumps({"seq": start, "batch": most, "next_by_subj": subjects}).encode()
+        ask = json.dumps({"seq": start, "batch": most, "max_bytes": PAGE_BYTES, "next_by_subj": subjects}).encode()
         messages, end = await self._link.request_many(f"$JS.API.DIRECT.GET.{JOBS}", ask)
         headers = end.headers or {}
         match headers.get("Status"):

@@ -18,7 +18,7 @@ from actors.engines import Engine, Scripted
 from actors.engines.scripted import Cue, tokens_of
 from actors.journal import Refused, Unanswered
 from actors.runtime.writer import Pen
-from tests.integration.conftest import opened
+from tests.integration.conftest import ACK_WAIT_S, opened
 from tests.nats_servers import Servers
 from tests.office import Office, office_on
 from tests.scribe import Scribe
@@ -80,7 +80,7 @@ class Storm:
             await self.hire(stage)
         for _ in range(blows):
             await asyncio.sleep(self._rng.uniform(0.0, 0.15))
-            what = self._rng.choice(["vanish", "vanish", "drain", "server", "cancel"])
+            what = self._rng.choice(["vanish", "vanish", "drain", "kill the server", "freeze the server"])
             match what:
                 case "vanish" | "drain":
                     hand, stack = self._hands.pop(self._rng.randrange(len(self._hands)))
@@ -89,10 +89,15 @@ class Storm:
                         await stack.aclose()
                     stage = self._writing if hand.name.startswith("write") else self._polishing
                     await self.hire(stage)
-                case "server":
+                case "kill the server":
                     victim = self._rng.randrange(self._servers.replicas)
                     await self._servers.kill(victim)
                     await self._servers.start(victim)
+                case "freeze the server":
+                    victim = self._rng.randrange(self._servers.replicas)
+                    self._servers.freeze(victim)
+                    await asyncio.sleep(self._rng.choice([0.1, 1.5 * ACK_WAIT_S]))
+                    self._servers.thaw(victim)
 
     async def calm(self) -> None:
         """Every hand whose engine has died is replaced, as Serve does."""
