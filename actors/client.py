@@ -146,11 +146,13 @@ PATIENT = Patience()
 class _Place:
     """How far a reader has read: through the event number `n`, which `id` names once the server has said it.
 
-    `quiet` counts the connections in a row that brought no event, `refused` those that were not even opened; `retry` is
-    how many seconds the server wants between two.
+    `bound` says that the job is cancelled when the reader goes away. `quiet` counts the connections in a row that
+    brought no event, `refused` those that were not even opened; `retry` is how many seconds the server wants between
+    two.
     """
 
     n: int
+    bound: bool = False
     id: str = ""
     quiet: int = 0
     refused: int = 0
@@ -158,7 +160,8 @@ class _Place:
 
     @property
     def params(self) -> dict[str, str]:
-        return {} if self.id or not self.n else {"after": str(self.n)}
+        after = {} if self.id or not self.n else {"after": str(self.n)}
+        return after | ({"cancel_on_disconnect": "true"} if self.bound else {})
 
     @property
     def headers(self) -> dict[str, str]:
@@ -346,14 +349,17 @@ class AsyncHeadrace:
         """Every stage: its lag and its replicas."""
         return _read(_Stages, await self._ask("GET", "/v1/stages")).stages
 
-    async def events(self, id: str, *, after: int = 0) -> AsyncGenerator[Event, None]:
+    async def events(
+        self, id: str, *, after: int = 0, cancel_on_disconnect: bool = False
+    ) -> AsyncGenerator[Event, None]:
         """The job's events after number `after`, each exactly once and in order, to the outcome.
 
         A stream that is cut, or that the server ends before the outcome, is resumed where it was; what comes twice is
         passed over. Waits as long as the job takes. What is no longer kept is one `Gap`. A read past the outcome ends
-        at once. Raises as all requests do, Unreachable only after `patience` connections in a row could not be opened.
+        at once. With `cancel_on_disconnect`, leaving before the outcome cancels the job some seconds later. Raises as
+        all requests do, Unreachable only after `patience` connections in a row could not be opened.
         """
-        place = _Place(after)
+        place = _Place(after, cancel_on_disconnect)
         while True:
             try:
                 async with self._stream(id, place) as stream:
@@ -513,9 +519,9 @@ class Headrace:
         """Every stage: its lag and its replicas."""
         return _now(self._client.stages())
 
-    def events(self, id: str, *, after: int = 0) -> Iterator[Event]:
-        """The job's events after number `after`, each exactly once and in order, to the outcome."""
-        return _each(self._client.events(id, after=after))
+    def events(self, id: str, *, after: int = 0, cancel_on_disconnect: bool = False) -> Iterator[Event]:
+        """The job's events after number `after`, each exactly once and in order; see `AsyncHeadrace.events`."""
+        return _each(self._client.events(id, after=after, cancel_on_disconnect=cancel_on_disconnect))
 
 
 class _Blocking(httpx.AsyncBaseTransport):

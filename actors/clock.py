@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import secrets
 
 from actors.contracts.events import Aborted, Expired, HandOff, NotAnEvent, Record
 from actors.contracts.subjects import LANES, Lane, Subject, handoffs
+from actors.delays import Delays
 from actors.journal.connection import Unanswered
 from actors.journal.journal import Journal
 from actors.journal.lag import ack_floor
+from actors.repair import Repair
 from actors.runtime.job_log import JobLog
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
@@ -22,6 +25,8 @@ from actors.takeover import Takeover
 log = logging.getLogger(__name__)
 
 ROUND_S = 10.0
+REPAIR_EVERY = 30
+"""In the first round, and then in every so many-th, jobs that nobody has are looked for."""
 
 
 class Clock:
@@ -39,21 +44,29 @@ class Clock:
         self._name = f"clock/{secrets.token_hex(4)}"
         self._stopping = asyncio.Event()
         self._takeover = Takeover(self._stages, settings.nats_sys_urls)
+        self._delays = Delays(self._name, now)
+        self._repair = Repair(self._stages, self._name, now)
 
     async def run(self) -> None:
         """Work until stopped."""
-        async with Journal.open(self._settings.nats_urls, self._name.replace("/", "-")) as journal:
-            watching = asyncio.create_task(self._takeover.run(journal))
-            try:
-                await self._go_round(journal)
-            finally:
-                watching.cancel()
-                await asyncio.wait({watching})
+        # What breaks one of the tasks ends the clock, and Serve makes another.
+        async with (
+            Journal.open(self._settings.nats_urls, self._name.replace("/", "-")) as journal,
+            asyncio.TaskGroup() as group,
+        ):
+            beside = [group.create_task(each.run(journal)) for each in (self._takeover, self._delays, self._notary)]
+            await self._go_round(journal)
+            for task in beside:
+                task.cancel()
 
     async def _go_round(self, journal: Journal) -> None:
-        while not self._stopping.is_set():
+        for number in itertools.count():
+            if self._stopping.is_set():
+                return
             try:
                 await self.round(journal)
+                if number % REPAIR_EVERY == 0:
+                    await self._repair.round(journal)
             except Unanswered as error:
                 log.info("a round was cut short", extra={"action": "clock_retry", "reason": str(error)})
             with contextlib.suppress(TimeoutError):

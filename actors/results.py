@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 import secrets
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from random import Random
 
 from starlette.applications import Starlette
@@ -16,14 +18,21 @@ from starlette.routing import Route
 from actors.contracts.events import NotAnEvent, Outcome, Record, ReviewDiscarded, ReviewRedriven
 from actors.contracts.subjects import LOCAL, is_job
 from actors.contracts.view import kind_for_readers
-from actors.http.problem import BAD_PLACE, Refusal, answer_with_problems, unknown_job
+from actors.http.attendance import Attendance, Seat
+from actors.http.problem import BAD_OPTION, BAD_PLACE, Refusal, answer_with_problems, unknown_job
 from actors.http.stream import EventStream
-from actors.journal import Journal
+from actors.journal import Journal, Unanswered
 from actors.journal.follow import Follower, Place
 from actors.journal.journal import PatientJournal
 from actors.journal.mailbox import Item
+from actors.runtime.cancel import cancel
 from actors.runtime.flags import STREAM_LIFE_S
+from actors.runtime.job_log import JobLog
+from actors.runtime.presence import Owners
 from actors.runtime.settings import Settings
+from actors.runtime.writer import utc_now
+
+log = logging.getLogger(__name__)
 
 OPEN_S = 1.0
 """How long a reader waits for the log before it is told to come back."""
@@ -31,20 +40,21 @@ OPEN_S = 1.0
 RETRY_MS = (300, 1_500)
 """Between which a reader is told to wait before it resumes, so that not all of them return at once."""
 
+GRACE_S = 5.0
+"""How long a reader that a job depends on may be away before the job is cancelled."""
+
+READER_LEFT = "its reader went away"
+AGAIN_S = 1.0
+
 _PLACE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,18}))?")
 
 
-def results(settings: Settings, *, stream_life: float = STREAM_LIFE_S, rng: Random | None = None) -> Starlette:
+def results(
+    settings: Settings, *, stream_life: float = STREAM_LIFE_S, grace: float = GRACE_S, rng: Random | None = None
+) -> Starlette:
     """The application, for the route `/v1/events`. It finds the path below that, as Serve and mounts give it."""
-    log = PatientJournal(settings.nats_urls, f"events-{secrets.token_hex(4)}")
-    actor = Results(log, stream_life=stream_life, rng=rng or Random())
-
-    @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[None]:
-        async with log:
-            yield
-
-    app = Starlette(routes=[Route("/{id}", actor.events)], lifespan=lifespan)
+    actor = Results(settings, stream_life=stream_life, grace=grace, rng=rng or Random())
+    app = Starlette(routes=[Route("/{id}", actor.events)], lifespan=actor.running)
     app.router.redirect_slashes = False
     answer_with_problems(app)
     return app
@@ -53,15 +63,28 @@ def results(settings: Settings, *, stream_life: float = STREAM_LIFE_S, rng: Rand
 class Results:
     """Follows jobs for readers: one live subscription per watched job, however many read it."""
 
-    def __init__(self, log: PatientJournal, *, stream_life: float, rng: Random) -> None:
-        self._log = log
+    def __init__(self, settings: Settings, *, stream_life: float, grace: float, rng: Random) -> None:
+        me = secrets.token_hex(4)
+        self._name = f"events/{me}"
+        self._log = PatientJournal(settings.nats_urls, f"events-{me}")
         self._stream_life = stream_life
         self._rng = rng
         self._follower: Follower | None = None
+        self._attendance = Attendance(self._cancel, grace=grace)
+
+    @asynccontextmanager
+    async def running(self, _: Starlette) -> AsyncIterator[None]:
+        """The lifespan of the application."""
+        async with self._log:
+            yield
+            await self._attendance.close()
 
     async def events(self, request: Request) -> Response:
-        """The events of a job after the reader's place, as they come; 204 when the reader has seen the outcome."""
-        job, place = request.path_params["id"], _place(request)
+        """The events of a job after the reader's place, as they come; 204 when the reader has seen the outcome.
+
+        With `cancel_on_disconnect`, the job is cancelled when the reader goes away before that and stays away.
+        """
+        job, place, bound = request.path_params["id"], _place(request), _is_bound(request)
         if not is_job(job):
             raise unknown_job(job)
         journal = await self._log.connected(OPEN_S)
@@ -70,8 +93,10 @@ class Results:
             raise unknown_job(job)
         if await _is_past(journal, job, last, place):
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
-        frames = self._frames(self._follows(journal), job, place)
-        return EventStream(frames, life=self._stream_life, retry_ms=self._rng.randint(*RETRY_MS))
+        seat = Seat()
+        frames = self._frames(self._follows(journal), job, place, seat if bound else None)
+        retry_ms = self._rng.randint(*RETRY_MS)
+        return EventStream(frames, life=self._stream_life, retry_ms=retry_ms, left=seat.leave)
 
     def _follows(self, journal: Journal) -> Follower:
         if self._follower is None:
@@ -79,9 +104,26 @@ class Results:
         return self._follower
 
     @asynccontextmanager
-    async def _frames(self, follower: Follower, job: str, place: Place) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _frames(
+        self, follower: Follower, job: str, place: Place, seat: Seat | None
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        attending = self._attendance.taken(seat, job) if seat else nullcontext()
         async with follower.follow(LOCAL, job, place) as items:
-            yield (_frame(item) async for item in items)
+            with attending:
+                yield (_frame(item) async for item in items)
+
+    async def _cancel(self, job: str) -> None:
+        """Stop a job whose reader has gone, however long it takes to reach its log."""
+        while True:
+            try:
+                journal = await self._log.opened(AGAIN_S)
+                record = JobLog(journal, job, by=self._name, now=utc_now)
+                await record.read()
+                await cancel(record, Owners(journal.signals), READER_LEFT)
+                return
+            except Unanswered as error:
+                log.info("cannot cancel yet", extra={"action": "cancel_retry", "job": job, "reason": str(error)})
+            await asyncio.sleep(AGAIN_S)
 
 
 def _frame(item: Item) -> bytes:
@@ -98,6 +140,16 @@ def _place(request: Request) -> Place:
     raise Refusal(
         BAD_PLACE, "Send the `id:` of the last event you have seen as Last-Event-ID, or its number as ?after=, or none."
     )
+
+
+def _is_bound(request: Request) -> bool:
+    """Whether the job is to be cancelled when this reader goes away. Raises Refusal."""
+    match request.query_params.get("cancel_on_disconnect", "false"):
+        case "true":
+            return True
+        case "false":
+            return False
+    raise Refusal(BAD_OPTION, "Say ?cancel_on_disconnect=true, or =false, or leave it out.")
 
 
 async def _is_past(journal: Journal, job: str, last: Record, place: Place) -> bool:

@@ -23,7 +23,7 @@ from actors.journal.server_process import ServerProcess, ask, find_binary
 
 READY_S = 30.0
 POLL_S = 0.01
-ROOM = 20 << 30
+ROOM = 200 << 30
 """The tests' disk only has to hold what they store; this is what streams may reserve."""
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
 from typing import Any
 
 from pydantic import Field, field_validator
 
-from actors import Job, Message, Pipeline, stage
+from actors import Job, Message, Pipeline, Retry, RetryableError, stage
 from actors.engines import Engine, Scripted
 
 SPEECH = "The headrace feeds the wheel, and the wheel turns the stone."
@@ -87,5 +89,56 @@ async def keep(anything: Anything, job: Job) -> Kept:
 
 keeper = Pipeline("keeper", keep)
 
+
+class Errand(Message):
+    """Something to do in several pieces; it stumbles over its first attempts."""
+
+    text: str
+    stumbles: int = 0
+
+
+class Parcel(Message):
+    """What was fetched."""
+
+    text: str
+    pieces: list[str]
+
+
+class Delivered(Message):
+    """The answer."""
+
+    text: str
+    pieces: list[str]
+
+
+walker = Scripted(says=SPEECH)
+"""What `fetch` speaks with."""
+
+fetched: Counter[str] = Counter()
+"""How often a piece was worked for, in this process."""
+
+
+@stage(uses=walker, retry=Retry(first=0.0))
+async def fetch(errand: Errand, job: Job, engine: Engine) -> Parcel:
+    async def work(key: str) -> str:
+        fetched[key] += 1
+        return f"{key} of {errand.text}"
+
+    pieces = [await job.once(key, partial(work, key)) for key in ("one", "two")]
+    if job.attempt <= errand.stumbles:
+        raise RetryableError(f"stumbled on attempt {job.attempt}", delay=0.0)
+    return Parcel(text=await job.speak(engine, errand.text, max_tokens=1_000), pieces=pieces)
+
+
+@stage(retry=Retry(first=0.0))
+async def deliver(parcel: Parcel, job: Job) -> Delivered:
+    return Delivered(text=parcel.text, pieces=parcel.pieces)
+
+
+errands = Pipeline("errands", fetch, deliver)
+
 PATHS = ("tests.pipelines:recital", "tests.pipelines:keeper")
 """As settings name them."""
+
+EVERY_PATH = (*PATHS, "tests.pipelines:errands")
+"""Those of workers that a test makes itself; a Serve with all of these would take longer to start."""

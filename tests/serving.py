@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from actors.ingress import PATIENCE_S, ingress
 from actors.journal import Journal
 from actors.journal.topology import JOBS
-from actors.results import results
+from actors.results import GRACE_S, results
 from actors.runtime.flags import STREAM_LIFE_S
 from actors.runtime.replica import Replica
 from actors.runtime.settings import Settings
@@ -69,10 +69,16 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def listening(
-    settings: Settings, *, patience: float = PATIENCE_S, stream_life: float = STREAM_LIFE_S
+    settings: Settings,
+    *,
+    patience: float = PATIENCE_S,
+    stream_life: float = STREAM_LIFE_S,
+    grace: float = GRACE_S,
+    events: Starlette | None = None,
 ) -> AsyncIterator[str]:
     """Both applications on a free port; the URL. They answer at once, whether or not there is a nats-server."""
-    front = Front(ingress(settings, patience=patience), results(settings, stream_life=stream_life))
+    events = events or results(settings, stream_life=stream_life, grace=grace)
+    front = Front(ingress(settings, patience=patience), events)
     listener = socket.create_server(("127.0.0.1", 0))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)  # a reader that does not read shows soon
     config = uvicorn.Config(front, log_config=None, lifespan="on", timeout_graceful_shutdown=2)
@@ -88,10 +94,10 @@ async def listening(
 
 @asynccontextmanager
 async def served(
-    settings: Settings, *, patience: float = PATIENCE_S, stream_life: float = STREAM_LIFE_S
+    settings: Settings, *, patience: float = PATIENCE_S, stream_life: float = STREAM_LIFE_S, grace: float = GRACE_S
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of both applications, once a job can be stored."""
-    listens = listening(settings, patience=patience, stream_life=stream_life)
+    listens = listening(settings, patience=patience, stream_life=stream_life, grace=grace)
     async with listens as url, httpx.AsyncClient(base_url=url, timeout=20) as http:
         await until_ready(http)
         yield http

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import secrets
 import signal
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -18,8 +19,10 @@ from typing import Any
 from actors.contracts.subjects import LANES, Lane
 from actors.engines import Engine
 from actors.journal import Journal
+from actors.journal.later import Later
 from actors.journal.pull import Acks
 from actors.pipeline import Pipeline, Stage
+from actors.runtime.crash_points import CrashPoint
 from actors.runtime.pacing import TextLanes
 from actors.runtime.presence import Owners, Presence, WorkerStatus
 from actors.runtime.replica import Replica
@@ -28,7 +31,7 @@ from actors.runtime.step import Bench
 from actors.runtime.worker import Worker
 from actors.runtime.writer import Pen
 from tests.nats_servers import Servers
-from tests.pipelines import PATHS, recite, reciter
+from tests.pipelines import EVERY_PATH, deliver, fetch, recite, reciter, walker
 
 ACK_WAIT_S = 1.0
 HANG_AFTER_S = 60.0
@@ -79,7 +82,9 @@ async def a_hand(
             model=resource.revision if isinstance(resource, Engine) else None,
         )
         known = {pipeline.name: pipeline}
-        bench = Bench(stage, known, resource, pen(written_with), acks(journal), TextLanes(), Random(1))
+        bench = Bench(
+            stage, known, resource, pen(written_with), acks(journal), Later(journal.pulls), TextLanes(), Random(1)
+        )
         worker = Worker(bench, journal.pulls, ack_wait=ack_wait, hang_after=hang_after, lanes=lanes)
         status = WorkerStatus(worker=name, stage=stage.name, state="ready")
         await Presence(journal.signals, holds=worker.holds, look=worker.look, status=lambda: status).open()
@@ -108,15 +113,55 @@ class Orders:
     hang_after: float = HANG_AFTER_S
     concurrency: int = 16
     engine: dict[str, Any] = field(default_factory=dict)
+    dies: Pass | None = None
+    drains: Pass | None = None
+
+
+@dataclass(frozen=True)
+class Pass:
+    """When a worker passes a crash point for the n-th time."""
+
+    point: CrashPoint
+    nth: int = 1
+
+
+class Trap:
+    """Counts the passes of crash points; at the one of its orders the process is killed, or begins to drain."""
+
+    def __init__(self, orders: Orders, drain: Callable[[], None]) -> None:
+        self._orders = orders
+        self._drain = drain
+        self._passes: Counter[CrashPoint] = Counter()
+
+    def __call__(self, point: CrashPoint) -> None:
+        self._passes[point] += 1
+        now = Pass(point, self._passes[point])
+        if now == self._orders.dies:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if now == self._orders.drains:
+            self._drain()
 
 
 def _obey(orders: Orders) -> None:
-    vars(reciter).update(orders.engine)
-    object.__setattr__(recite, "concurrency", orders.concurrency)  # it is frozen, and this process is ours alone
+    for engine in (reciter, walker):
+        vars(engine).update(orders.engine)
+    for stage in (recite, fetch, deliver):
+        object.__setattr__(stage, "concurrency", orders.concurrency)  # it is frozen, and this process is ours alone
     settings = Settings(
-        nats_url=",".join(orders.urls), pipelines=PATHS, ack_wait=orders.ack_wait, hang_after=orders.hang_after
+        nats_url=",".join(orders.urls),
+        pipelines=EVERY_PATH,
+        max_bytes=1 << 30,
+        ack_wait=orders.ack_wait,
+        hang_after=orders.hang_after,
     )
-    asyncio.run(Replica(settings, orders.stage).run())
+
+    async def work() -> None:
+        draining: set[asyncio.Task[None]] = set()
+        trap = Trap(orders, lambda: draining.add(asyncio.create_task(replica.stop(0.0))))
+        replica = Replica(settings, orders.stage, reached=trap)
+        await replica.run()
+
+    asyncio.run(work())
 
 
 class Nursery:

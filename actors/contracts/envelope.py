@@ -32,7 +32,7 @@ class Envelope(BaseModel):
     """What is true of every message: its version, its place in the job, its kind, its writer and its time.
 
     `n` is the job's event number: 1, 2, 3 … without a hole, because a job has one chain and one writer at a time.
-    `by` names the writer: `<worker>/<claim>`, `ingress/<request>`, `clock/<name>`, or a person.
+    `by` names the writer: `<worker>/<claim>`, `ingress/<request>`, `events/<name>`, `clock/<name>`, or a person.
     Unknown fields are ignored, so version N reads what version N+1 wrote.
     """
 

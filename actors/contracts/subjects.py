@@ -17,10 +17,13 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 LANES: tuple[Lane, ...] = get_args(Lane)
 """In the order in which a freed slot asks them."""
 
+DONE = "done"
+"""The topic of outcomes, but for dead letters."""
+
 DEAD = "dead"
 """The topic of dead letters: it is the dead letter queue."""
 
-RESERVED = frozenset({"step", "done", DEAD, "ask", "review"})
+RESERVED = frozenset({"step", DONE, DEAD, "ask", "review"})
 """Topics that are no stage's."""
 
 LOCAL = "local"
@@ -28,6 +31,9 @@ LOCAL = "local"
 
 LIVE = "live."
 """The prefix under which every message is published again as soon as it is stored."""
+
+DUE = "later.due."
+"""Under it stands which jobs' time has come. Not of the log: it only says when to look there."""
 
 _TOPIC = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _TENANT = re.compile(r"[a-z2-7]{1,26}|[0-9a-f]{1,32}")
@@ -97,6 +103,11 @@ def handoffs(stage: str, lane: Lane) -> str:
     return f"job.{stage}.{lane}.>"
 
 
+def facts(topic: str) -> str:
+    """Every fact on a topic, of every lane and tenant."""
+    return f"job.{topic}.>"
+
+
 def dead_letters(tenant: str) -> str:
     """Every dead letter of a tenant."""
     return f"job.{DEAD}.*.{tenant}.*"
@@ -134,6 +145,16 @@ def redriven_job_id(tenant: str, job: str, number: int) -> str:
 def new_key() -> str:
     """An Idempotency-Key for a client that sent none: 130 random bits."""
     return base64.b32encode(secrets.token_bytes(17))[:26].decode().lower()
+
+
+def later_subject(tenant: str, job: str) -> str:
+    """Where it stands until when a job is put off."""
+    return f"later.at.{tenant}.{job}"
+
+
+def due_subject(tenant: str, job: str) -> str:
+    """Where it stands that the time of a job that was put off has come."""
+    return f"{DUE}{tenant}.{job}"
 
 
 def worker_subject(worker: str) -> str:

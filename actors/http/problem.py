@@ -45,6 +45,7 @@ class Kind:
 MALFORMED = Kind("malformed", 400, "The body is not JSON")
 BAD_KEY = Kind("bad-key", 400, "The Idempotency-Key cannot be used")
 BAD_PLACE = Kind("bad-place", 400, "This is no place in a stream of events")
+BAD_OPTION = Kind("bad-option", 400, "This option does not take that value")
 NOT_FOUND = Kind("not-found", 404, "There is nothing at this path")
 UNKNOWN_PIPELINE = Kind("unknown-pipeline", 404, "There is no such pipeline")
 BAD_PAGE = Kind("bad-page", 400, "This is no page of a list")

@@ -93,6 +93,12 @@ def _reading() -> Json:
         "description": "The `id:` of the last event seen.",
     }
     after = {"name": "after", "in": "query", "schema": place, "description": "The same, or only its number."}
+    bound = {
+        "name": "cancel_on_disconnect",
+        "in": "query",
+        "schema": {"type": "boolean", "default": False},
+        "description": "Cancel the job when this reader goes away before the outcome and is not back within seconds.",
+    }
     stream = {
         "description": "Server-sent events, up to the outcome. A stream also ends after some minutes: resume it.",
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
@@ -121,11 +127,11 @@ def _reading() -> Json:
                 "operationId": "events",
                 "summary": "The events of a job, as they come",
                 "tags": ["jobs"],
-                "parameters": [job, last, after],
+                "parameters": [job, last, after, bound],
                 "responses": {
                     "200": stream,
                     "204": {"description": "The outcome was seen already: do not come back."},
-                    **_problems(problem.BAD_PLACE, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                    **_problems(problem.BAD_PLACE, problem.BAD_OPTION, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
                 },
             }
         },

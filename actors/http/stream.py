@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 
 from starlette.responses import Response
@@ -20,9 +20,9 @@ class EventStream(Response):
     """Sends frames as they come, until there are no more, the client has gone, or `life` seconds are over.
 
     What opens the frames may still refuse: nothing is sent before it has let us in. A client that does not read stops
-    the frames; nothing is piled up for it here. A comment every `heartbeat` seconds keeps the connection open. It does
-    what `sse_starlette` does at less than half of the price per event (5 µs against 10 to 18: measured), and does
-    not touch the server's signal handlers.
+    the frames; nothing is piled up for it here. A comment every `heartbeat` seconds keeps the connection open. `left`
+    is called when the client goes away before the frames end. It does what `sse_starlette` does at less than half of
+    the price per event (5 µs against 10 to 18: measured), and does not touch the server's signal handlers.
     """
 
     media_type = "text/event-stream"
@@ -34,6 +34,7 @@ class EventStream(Response):
         life: float,
         retry_ms: int,
         heartbeat: float = HEARTBEAT_S,
+        left: Callable[[], None] = lambda: None,
     ) -> None:
         self.status_code = 200
         self.background = None
@@ -41,6 +42,7 @@ class EventStream(Response):
         self._frames = frames
         self._life = life
         self._heartbeat = heartbeat
+        self._left = left
         self._retry = f"retry: {retry_ms}\n\n".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +65,9 @@ class EventStream(Response):
                 writing.result()
             return not gone.done()
         finally:
+            # Also when this is cancelled: Serve cancels the request of a client that went away.
+            if gone.done() and not writing.done():
+                self._left()
             for task in (writing, beating, gone):
                 task.cancel()
             await asyncio.wait({writing, beating, gone})

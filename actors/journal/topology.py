@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 JOBS = "JOBS"
 """The one stream that every job lives in. One place turns a job into a stream name, and this is it."""
 
+LATER = "LATER"
+"""The stream of jobs that are put off."""
+
 NS = 1_000_000_000
 WEEK_S = 7 * 86_400
 MAX_CONSUMERS = 4_096
@@ -49,6 +52,26 @@ def jobs_stream(*, replicas: int, max_bytes: int) -> dict[str, Any]:
     }
 
 
+def later_stream(*, replicas: int) -> dict[str, Any]:
+    """The configuration of `LATER`: message schedules, and what they set off.
+
+    Schedules go only with `discard old`, which would drop some of them in silence: so there is no limit to reach. What
+    a job that is put off takes here is far below what it takes in `JOBS`, which has a limit. Source: ADR-51.
+    """
+    return {
+        "name": LATER,
+        "subjects": ["later.>"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "discard": "old",
+        "max_age": WEEK_S * NS,
+        "allow_direct": True,
+        "allow_msg_ttl": True,
+        "allow_msg_schedules": True,
+    }
+
+
 def stage_consumer(stage: str, lane: Lane, *, ack_wait: float) -> dict[str, Any]:
     """The durable consumer over one stage's hand-offs in one lane.
 
@@ -72,6 +95,7 @@ async def ensure(
 ) -> None:
     """Make what is missing and update what differs; safe to do again, and by several processes at once."""
     await _ensure_stream(link, jobs_stream(replicas=replicas, max_bytes=max_bytes))
+    await _ensure_stream(link, later_stream(replicas=replicas))
     for stage in stages:
         for lane in LANES:
             await _ensure_consumer(link, stage_consumer(stage, lane, ack_wait=ack_wait))

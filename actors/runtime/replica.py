@@ -15,10 +15,12 @@ from typing import Any
 from actors.contracts.errors import HeadraceError
 from actors.engines.protocol import Engine, EngineError
 from actors.journal.journal import Journal
+from actors.journal.later import Later
 from actors.journal.pull import Acks
 from actors.journal.topology import ensure
 from actors.pipeline.pipeline import Pipeline
 from actors.pipeline.stage import Stage
+from actors.runtime.crash_points import Reached, pass_by
 from actors.runtime.pacing import TextLanes
 from actors.runtime.presence import Owners, Presence, State, WorkerStatus
 from actors.runtime.settings import Settings
@@ -74,8 +76,9 @@ class Replica:
     Nothing that is missing for a while ends it: it goes on trying, says in its presence what is wrong, and jobs wait.
     """
 
-    def __init__(self, settings: Settings, stage: str) -> None:
+    def __init__(self, settings: Settings, stage: str, *, reached: Reached = pass_by) -> None:
         self._settings = settings
+        self._reached = reached
         pipelines = load_pipelines(settings.pipelines)
         self._pipelines = {p.name: p for p in pipelines.values() if any(s.name == stage for s in p.stages)}
         found = next((s for p in self._pipelines.values() for s in p.stages if s.name == stage), None)
@@ -112,6 +115,7 @@ class Replica:
                 [self._stage.name],
                 replicas=self._settings.nats_replicas,
                 max_bytes=self._settings.max_bytes,
+                audit_max_bytes=self._settings.audit_max_bytes,
                 ack_wait=self._settings.ack_wait,
             )
             await Presence(journal.signals, holds=self._holds, status=self.status, look=self._look).open()
@@ -143,8 +147,18 @@ class Replica:
             retry=self._stage.retry,
             ack_wait=self._settings.ack_wait,
             model=self._engine.revision if self._engine else None,
+            reached=self._reached,
         )
-        bench = Bench(self._stage, self._pipelines, resource, pen, Acks(journal.pulls), TextLanes(), Random())
+        bench = Bench(
+            self._stage,
+            self._pipelines,
+            resource,
+            pen,
+            Acks(journal.pulls),
+            Later(journal.pulls),
+            TextLanes(),
+            Random(),
+        )
         self._worker = Worker(
             bench, journal.pulls, ack_wait=self._settings.ack_wait, hang_after=self._settings.hang_after
         )

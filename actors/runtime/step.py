@@ -31,10 +31,14 @@ from actors.contracts.generation import Usage
 from actors.contracts.messages import Message, Packed
 from actors.engines.protocol import Engine, EngineError
 from actors.journal.append import TooLarge
+from actors.journal.connection import Unanswered
+from actors.journal.later import Later
 from actors.journal.pull import Acks, Delivery
 from actors.pipeline.job import Job
 from actors.pipeline.pipeline import Pipeline
 from actors.pipeline.stage import Stage
+from actors.runtime.company import Company, Disbanded
+from actors.runtime.crash_points import CrashPoint
 from actors.runtime.metered import Metered
 from actors.runtime.pacing import TextLanes
 from actors.runtime.rules import Verdict
@@ -51,6 +55,10 @@ CRASH_PAUSE_S = 1.0
 """How long a job waits after the engine under it died, so that its replacement can start."""
 
 
+LONGEST_NAK_S = 30.0
+"""A longer delay is kept by the log, in seconds: the hand-off is acknowledged then, and given out again."""
+
+
 @dataclass(frozen=True, slots=True)
 class Bench:
     """What every step of a worker works with."""
@@ -60,6 +68,7 @@ class Bench:
     resource: Any
     pen: Pen
     acks: Acks
+    later: Later
     lanes: TextLanes
     rng: Random = field(default_factory=Random)
 
@@ -72,8 +81,9 @@ class Bench:
 class Step:
     """Runs the stage once for one delivery, and leaves the log and the lease as the protocol wants them."""
 
-    def __init__(self, bench: Bench, delivery: Delivery, claim: str) -> None:
+    def __init__(self, bench: Bench, company: Company, delivery: Delivery, claim: str) -> None:
         self._bench = bench
+        self._company = company
         self._delivery = delivery
         self._writer = StepWriter(bench.pen, delivery, claim)
         self._engine = Metered(bench.resource, claim) if isinstance(bench.resource, Engine) else None
@@ -110,11 +120,15 @@ class Step:
 
     async def run(self) -> None:
         """Claim, work, hand over, ack; or whatever the log says instead. Raises nothing but CancelledError."""
+        self._bench.pen.reached(CrashPoint.AFTER_PULL)
         try:
             try:
-                await self._begin()
-                output = await self._do()
-                await self._hand_over(output)
+                async with self._company.place(await self._crashes()):
+                    await self._begin()
+                    output = await self._do()
+                    await self._hand_over(output)
+            except Disbanded as error:
+                await self._hand_back(_HandedBack(str(error)))
             except _HandedBack as back:
                 await self._hand_back(back)
             except _Overdue:
@@ -124,11 +138,19 @@ class Step:
         except Settled as settled:
             await self._settle(settled)
 
-    async def _begin(self) -> None:
+    @property
+    def _is_fresh(self) -> bool:
         # One that is given out again, of an earlier hand-off, has a history however fresh its delivery is.
-        fresh = self._delivery.count == 1 and not self._writer.handoff.of
+        return self._delivery.count == 1 and not self._writer.handoff.of
+
+    async def _crashes(self) -> int:
+        """How many workers were lost while they ran this. Raises Settled when it is not to be run any more."""
+        state = None if self._is_fresh else await self._writer.study()
+        return state.crashes if state else 0
+
+    async def _begin(self) -> None:
         overdue = self._bench.pen.now() >= self._writer.handoff.origin.deadline
-        if not fresh or overdue:
+        if not self._is_fresh or overdue:
             await self._writer.claim_by_rule()
         elif self._bench.claims_first:
             await self._writer.ensure_claimed()
@@ -235,14 +257,14 @@ class Step:
             await self._writer.end(build)
         except TooLarge as error:
             raise _too_large(f"the output of {self._bench.stage.name!r}", error) from error
-        await self._bench.acks.done(self.ack)
+        await self._ack()
 
     async def _hand_back(self, back: _HandedBack) -> None:
         self._writer.check()
         if self._writer.may_be_claimed:
             await self._writer.end(lambda stamp: StepReleased(**stamp, claim=self.claim, reason=back.reason))
         self._note("step_released", reason=back.reason)
-        await self._bench.acks.again(self.ack, back.delay)
+        await self._give_back(back.delay)
 
     async def _fail(self, error: Exception) -> None:
         self._writer.check()
@@ -261,7 +283,7 @@ class Step:
     async def _crash(self, error: EngineError) -> None:
         """Not this job's failure: its claim stays open in the log and counts as a crash."""
         self._note("engine_died", reason=str(error))
-        await self._bench.acks.again(self.ack, CRASH_PAUSE_S)
+        await self._give_back(CRASH_PAUSE_S)
 
     async def _end_failed(self, failure: Failure) -> None:
         handoff, stage, usage = self._writer.handoff, self._bench.stage, self._total(None)
@@ -275,7 +297,7 @@ class Step:
                 text=self._writer.text_digest,
             )
         )
-        await self._bench.acks.done(self.ack)
+        await self._ack()
 
     async def _end_attempt(self, failure: Failure, asked: float | None) -> None:
         """This attempt failed: the step is tried again, or it was the last one."""
@@ -290,7 +312,7 @@ class Step:
         delay = max(0.0, min((self._writer.handoff.origin.deadline - now).total_seconds(), wished))
         retry_at = now + timedelta(seconds=delay)
         await self._writer.end(lambda stamp: StepFailed(**stamp, claim=self.claim, error=failure, retry_at=retry_at))
-        await self._bench.acks.again(self.ack, delay)
+        await self._give_back(delay)
 
     async def _bury(
         self, reason: str, state: StepState | None, last: Failure | None = None, decided: Settled | None = None
@@ -320,7 +342,7 @@ class Step:
             decided=decided,
         )
         self._note("dead_lettered", reason=reason)
-        await self._bench.acks.done(self.ack)
+        await self._ack()
 
     async def _settle(self, settled: Settled) -> None:
         """Do what was decided, until the log agrees."""
@@ -336,11 +358,11 @@ class Step:
         state = settled.state
         match settled.verdict:
             case Verdict.ACK:
-                await self._bench.acks.done(self.ack)
+                await self._ack()
             case Verdict.LET_GO | Verdict.ASK_OWNER:
                 pass  # an append, an ack or a nak would act on my successor's lease
             case Verdict.HAND_BACK:
-                await self._bench.acks.again(self.ack, self._until_retry(state))
+                await self._give_back(self._until_retry(state))
             case Verdict.CANCEL | Verdict.EXPIRE:
                 await self._end_early(settled)
             case Verdict.BURY:
@@ -363,12 +385,36 @@ class Step:
             return (Expired if begun else Aborted)(**stamp, origin=handoff.origin, usage=usage, text=text)
 
         await self._writer.end(build, decided=settled)
-        await self._bench.acks.done(self.ack)
+        await self._ack()
 
     def _total(self, state: StepState | None) -> Usage:
         """The job's usage with this step's: what it counted while it ran, or what the log has of earlier attempts."""
         earlier = state.usage + Usage(output_tokens=len(state.tokens)) if state else Usage()
         return self._writer.handoff.usage + (earlier if self._usage is None else self._usage)
+
+    async def _ack(self) -> None:
+        self._bench.pen.reached(CrashPoint.BEFORE_ACK)
+        await self._bench.acks.done(self.ack)
+        self._bench.pen.reached(CrashPoint.AFTER_ACK)
+
+    async def _give_back(self, delay: float) -> None:
+        """Let it be given out again, to anybody, after `delay` seconds."""
+        self._bench.pen.reached(CrashPoint.BEFORE_NAK)
+        if delay > LONGEST_NAK_S and await self._put_off(delay):
+            await self._bench.acks.done(self.ack)
+        else:
+            await self._bench.acks.again(self.ack, delay)
+        self._bench.pen.reached(CrashPoint.AFTER_NAK)
+
+    async def _put_off(self, delay: float) -> bool:
+        """Let the clock give it out again; False where that cannot be stored, and the consumer is to keep it."""
+        address, until = self._writer.address, self._bench.pen.now() + timedelta(seconds=delay)
+        try:
+            await self._bench.later.put_off(address.tenant, address.job, self._writer.handoff.n, until)
+        except Unanswered as error:
+            self._note("not_put_off", reason=str(error))
+            return False
+        return True
 
     def _until_retry(self, state: StepState | None) -> float:
         if state is None or state.retry_at is None:

@@ -13,6 +13,7 @@ from actors.contracts.subjects import LANES, Lane
 from actors.engines.protocol import Engine, EngineError
 from actors.journal.connection import Link
 from actors.journal.pull import Delivery, Puller
+from actors.runtime.company import Company
 from actors.runtime.step import Bench, Step
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class Worker:
         self._ack_wait = ack_wait
         self._hang_after = hang_after
         self._puller = Puller(pulls, bench.stage.name, self._room, lanes)
+        self._company = Company(bench.stage.concurrency)
         self._steps: dict[str, Step] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._freed = asyncio.Event()
@@ -95,6 +97,7 @@ class Worker:
             await asyncio.wait(self._tasks, timeout=within)
         for step in list(self._steps.values()):
             step.release("the worker is stopping")
+        self._company.disband()
         await self._finish()
 
     @property
@@ -115,12 +118,12 @@ class Worker:
 
     def _room(self) -> int:
         # A job that is given to a dead engine loses one of its crashes: what waits is for others.
-        return 0 if self._draining or self.trouble else self._bench.stage.concurrency - len(self._steps)
+        return 0 if self._draining or self.trouble else max(0, self._company.most - len(self._steps))
 
     def _begin(self, delivery: Delivery) -> None:
         claim = secrets.token_hex(8)
         try:
-            step = Step(self._bench, delivery, claim)
+            step = Step(self._bench, self._company, delivery, claim)
         except (NotAnEvent, TypeError, ValueError) as error:
             self._pass_over(delivery, error)
             return

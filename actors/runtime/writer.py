@@ -22,6 +22,7 @@ from actors.journal.append import FOR_EVER, Appender, Refused
 from actors.journal.connection import Unanswered
 from actors.journal.pull import Delivery
 from actors.journal.read import Reader
+from actors.runtime.crash_points import Reached, around, pass_by
 from actors.runtime.rules import Verdict, decide
 
 log = logging.getLogger(__name__)
@@ -92,6 +93,7 @@ class Pen:
     ack_wait: float
     model: str | None = None
     now: Clock = utc_now
+    reached: Reached = pass_by
 
 
 class StepWriter:
@@ -157,6 +159,12 @@ class StepWriter:
         """Claim, if that was not done before: no read, `step.started` is compared with the last that is known."""
         async with self._turn():
             await self._claim()
+
+    async def study(self) -> StepState | None:
+        """What the log says of a delivery that somebody may have had before, if it may be claimed. Raises Settled."""
+        async with self._lock:
+            await self._look(claiming=True)
+        return self.state
 
     async def claim_by_rule(self) -> None:
         """Claim a delivery that somebody may have had before: read, fold, decide."""
@@ -249,6 +257,8 @@ class StepWriter:
         data = event.encode()
         kind, topic = place(event)
         is_text = isinstance(event, Text)
+        before, after = around(event)
+        self._pen.reached(before)
         ttl = max(1, self._text_ttl) if is_text else FOR_EVER if topic == DEAD else None
         try:
             seq = await self._pen.appender.append(self.address, kind, topic, data, expect=self._chain.seq, ttl=ttl)
@@ -257,6 +267,7 @@ class StepWriter:
             records = await self._look(claiming=unclaimed, at_least=refused.last)
             return any(r.data == data for r in records)  # our own, its answer lost: it counts, and the fold has it
         self._chain = self._chain.with_text(seq, data) if is_text else self._chain.with_fact(seq, data)
+        self._pen.reached(after)
         return True
 
     async def _look(self, *, claiming: bool, at_least: int = 0) -> list[Record]:

@@ -13,7 +13,7 @@ from actors.journal.topology import ensure
 from tests.nats_servers import Servers
 from tests.office import Office, office_on
 
-STAGES = ("write", "polish", "prepare", "recite", "applaud")
+STAGES = ("write", "polish", "prepare", "recite", "applaud", "fetch", "deliver")
 """The stages whose consumers there are in every opened log."""
 
 ACK_WAIT_S = 1.0

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
 import tracemalloc
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 import httpx
 import pytest
 
 from actors.client import AsyncHeadrace
-from actors.contracts.events import Completed, Delta, Progress, ReviewDiscarded, StepStarted
+from actors.contracts.events import CancelRequested, Completed, Delta, Progress, ReviewDiscarded, StepStarted
 from actors.contracts.messages import Packed
 from actors.contracts.subjects import LIVE, LOCAL
 from actors.journal import Journal
@@ -21,9 +23,9 @@ from actors.journal.follow import Follower, Place
 from actors.journal.server_process import ask
 from actors.journal.topology import JOBS
 from tests.nats_servers import Servers
-from tests.pipelines import SPEECH
+from tests.pipelines import SPEECH, reciter
 from tests.scribe import Note, Scribe
-from tests.serving import EVENTS, Sent, hear, served, settings_for, working
+from tests.serving import EVENTS, Sent, hear, listening, served, settings_for, until_ready, working
 
 STAGES = ("prepare", "recite", "applaud")
 SOON_S = 30.0
@@ -122,6 +124,91 @@ async def test_a_place_that_is_none_is_refused(http: httpx.AsyncClient, scribe: 
         assert answer.json()["type"] == "urn:headrace:problem:bad-place"
 
 
+async def left_at_once(http: httpx.AsyncClient, job: str, **params: str) -> None:
+    """A reader that takes one event and goes away."""
+    async with http.stream("GET", f"{EVENTS}/{job}", params=params) as response:
+        async for line in response.aiter_lines():
+            if line.startswith("data: "):
+                return
+
+
+async def until_cancelled(http: httpx.AsyncClient, job: str) -> Sent:
+    async with asyncio.timeout(SOON_S):
+        return (await hear(http, job)).events[-1]
+
+
+BOUND = {"cancel_on_disconnect": "true"}
+
+
+async def test_a_running_job_whose_reader_goes_away_is_cancelled_in_the_name_of_the_result_actor(
+    r1: Servers, journal_r1: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reciter, "gate", asyncio.Event())
+    settings = settings_for(r1)
+    async with served(settings, grace=0.0) as http, working(settings, *STAGES), asyncio.timeout(SOON_S):
+        job = (await http.post("/v1/pipelines/recital/jobs", json={"input": {"text": "go"}})).json()["id"]
+        async with (
+            AsyncHeadrace(str(http.base_url)) as client,
+            aclosing(client.events(job, cancel_on_disconnect=True)) as events,
+        ):
+            async for event in events:
+                if event.kind == "step.started":
+                    break
+        outcome = await until_cancelled(http, job)
+        assert (outcome.kind, outcome.data["reason"]) == ("cancelled", "its reader went away")
+    asked = [r.event for r in await journal_r1.reader.job(LOCAL, job) if isinstance(r.event, CancelRequested)]
+    assert [event.by.partition("/")[0] for event in asked] == ["events"]
+
+
+async def test_only_a_reader_that_asked_for_it_and_went_away_by_itself_ends_its_job(
+    r1: Servers, scribe: Scribe, journal_r1: Journal
+) -> None:
+    others = [Scribe(journal_r1.appender) for _ in range(3)]
+    for one in (*others, scribe):
+        await one.hand_off("recite")
+    free, explicit, ended = (one.address.job for one in others)
+    async with served(settings_for(r1), stream_life=0.2, grace=0.0) as http:
+        await left_at_once(http, free)
+        await left_at_once(http, explicit, cancel_on_disconnect="false")
+        async with http.stream("GET", f"{EVENTS}/{ended}", params=BOUND) as response:
+            await response.aread()  # to the end of the stream's life
+        await left_at_once(http, scribe.address.job, **BOUND)
+        assert (await until_cancelled(http, scribe.address.job)).kind == "cancelled"  # what came later is done
+    for job in (free, explicit, ended):
+        assert len(await journal_r1.reader.job(LOCAL, job)) == 1
+
+
+async def test_a_job_is_not_cancelled_when_the_result_actor_stops(
+    r1: Servers, scribe: Scribe, journal_r1: Journal
+) -> None:
+    await scribe.hand_off("recite")
+    began = asyncio.Event()
+
+    async def stay(http: httpx.AsyncClient) -> None:
+        with contextlib.suppress(httpx.TransportError):
+            async with http.stream("GET", f"{EVENTS}/{scribe.address.job}", params=BOUND) as response:
+                async for _ in response.aiter_lines():
+                    began.set()
+
+    listens = listening(settings_for(r1), grace=0.0)
+    async with asyncio.timeout(SOON_S), asyncio.TaskGroup() as readers, listens as url:
+        http = httpx.AsyncClient(base_url=url, timeout=20)
+        await until_ready(http)
+        readers.create_task(stay(http))
+        await began.wait()
+    await http.aclose()
+    assert len(await journal_r1.reader.job(LOCAL, scribe.address.job)) == 1
+
+
+async def test_what_is_no_yes_or_no_is_refused(http: httpx.AsyncClient, scribe: Scribe) -> None:
+    await claimed(scribe)
+    for value in ("", "1", "yes", "True", "true,true"):
+        answer = await http.get(f"{EVENTS}/{scribe.address.job}", params={"cancel_on_disconnect": value})
+        assert answer.status_code == 400
+        assert answer.json()["type"] == "urn:headrace:problem:bad-option"
+        assert "=true" in answer.json()["detail"]
+
+
 async def test_a_stream_says_how_it_is_to_be_kept_and_when_to_come_back(
     http: httpx.AsyncClient, scribe: Scribe
 ) -> None:
@@ -200,7 +287,7 @@ async def test_a_stream_waits_while_the_server_is_away_and_goes_on_by_itself(
         assert await reading == ["handoff", "step.started", "delta", "completed"]
 
 
-@pytest.mark.parametrize(("pieces", "most"), [(100, 60), (600, 600)], ids=["merged", "read again"])
+@pytest.mark.parametrize(("pieces", "most"), [(50, 40), (600, 600)], ids=["merged", "read again"])
 async def test_a_reader_that_does_not_read_holds_up_little_and_then_gets_everything(
     http: httpx.AsyncClient, scribe: Scribe, pieces: int, most: int
 ) -> None:

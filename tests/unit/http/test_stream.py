@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -75,8 +75,10 @@ class Frames:
             await asyncio.Event().wait()
 
 
-def stream(frames: Frames, *, life: float = LONG, heartbeat: float = LONG) -> EventStream:
-    return EventStream(frames.opened(), life=life, retry_ms=700, heartbeat=heartbeat)
+def stream(
+    frames: Frames, *, life: float = LONG, heartbeat: float = LONG, left: Callable[[], None] = lambda: None
+) -> EventStream:
+    return EventStream(frames.opened(), life=life, retry_ms=700, heartbeat=heartbeat, left=left)
 
 
 async def run(answer: EventStream, client: Client, method: str = "GET") -> None:
@@ -178,3 +180,29 @@ async def test_head_is_answered_without_a_stream() -> None:
     assert [m["type"] for m in client.sent] == ["http.response.start", "http.response.body"]
     assert client.ended
     assert frames.given == 0
+
+
+@pytest.mark.parametrize("cancelled", [False, True], ids=["by itself", "by who serves it"])
+async def test_it_says_when_the_client_left_before_the_end(cancelled: bool) -> None:
+    client, left = Client(), asyncio.Event()
+    running = asyncio.create_task(run(stream(Frames(b"one", end=False), left=left.set), client))
+    await client.has(b"one")
+    client.gone.set()
+    if cancelled:  # as Serve does, which hears of it at the same time
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        running.cancel()
+    await asyncio.wait({running})
+    assert left.is_set()
+
+
+async def test_no_other_end_is_a_client_that_left() -> None:
+    left = asyncio.Event()
+    for life, end in ((LONG, True), (0.01, False)):
+        await run(stream(Frames(b"one", end=end), life=life, left=left.set), Client())
+    client = Client()
+    running = asyncio.create_task(run(stream(Frames(b"one", end=False), left=left.set), client))
+    await client.has(b"one")
+    running.cancel()  # the server stops
+    await asyncio.wait({running})
+    assert not left.is_set()

@@ -1,0 +1,81 @@
+"""Repair: a job that has no outcome, and that nobody will be given any more, is given out again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+from actors.contracts.subjects import DEAD, DONE, LANES, Lane, Subject, facts, handoffs
+from actors.delays import give_out_again
+from actors.journal.journal import Journal
+from actors.journal.lag import ack_floor
+from actors.journal.later import Later
+from actors.runtime.job_log import JobLog
+from actors.runtime.presence import Owners
+from actors.runtime.writer import Clock
+
+log = logging.getLogger(__name__)
+
+Floors = dict[tuple[str, Lane], int]
+
+
+class Repair:
+    """Looks for hand-offs that count as acknowledged though the log does not show them done.
+
+    None should be there. A consumer whose state was damaged, an ack that was sent by hand, or a delay that was lost
+    would make one; the job would wait for ever, and its client with it.
+    """
+
+    def __init__(self, stages: Sequence[str], by: str, now: Clock) -> None:
+        self._stages = tuple(stages)
+        self._by = by
+        self._now = now
+
+    async def round(self, journal: Journal) -> int:
+        """Look at every job that has no outcome; how many were given out again. Raises Unanswered."""
+        # First the floors: what is acknowledged by then has its next message in the log when that is read.
+        floors = {(s, lane): await ack_floor(journal.signals, s, lane) for s in self._stages for lane in LANES}
+        given = 0
+        for job in sorted(await self._open(journal) - await self._given_out(journal, floors)):
+            given += await self._look_at(journal, job, floors)
+        return given
+
+    async def _open(self, journal: Journal) -> set[str]:
+        """The jobs that were handed to a stage and have no outcome."""
+        handed = {job for stage in self._stages for job in await self._jobs(journal, facts(stage))}
+        return handed - await self._jobs(journal, facts(DONE)) - await self._jobs(journal, facts(DEAD))
+
+    @staticmethod
+    async def _jobs(journal: Journal, subjects: str) -> set[str]:
+        return {Subject.parse(subject).job for subject in await journal.reader.subjects(subjects)}
+
+    @staticmethod
+    async def _given_out(journal: Journal, floors: Floors) -> set[str]:
+        """The jobs that are with a worker or wait for one."""
+        found = set()
+        for (stage, lane), position in floors.items():
+            while page := await journal.reader.after(handoffs(stage, lane), position):
+                found |= {Subject.parse(record.subject).job for record in page}
+                position = page[-1].seq
+        return found
+
+    async def _look_at(self, journal: Journal, name: str, floors: Floors) -> bool:
+        job = JobLog(journal, name, by=self._by, now=self._now)
+        while (state := await job.read()) is not None and not state.outcome and (step := state.step) is not None:
+            subject = Subject.parse(job.records[-1].subject)
+            if step.handoff_seq > floors.get((step.handoff.stage, subject.lane), 0):
+                return False
+            if step.open and step.owner and await self._runs(journal, step.owner.worker, step.owner.claim):
+                return False
+            if not step.open and step.retry_at is not None and step.retry_at > self._now():
+                await Later(journal.signals).put_off(subject.tenant, name, step.handoff.n, step.retry_at)
+                return False
+            if await give_out_again(job, step):
+                log.error("gave out again a job that was lost", extra={"action": "job_repaired", "job": name})
+                return True
+        return False
+
+    @staticmethod
+    async def _runs(journal: Journal, worker: str, claim: str) -> bool:
+        """Whether its owner runs it, or may do so and does not answer just now."""
+        return await Owners(journal.signals).runs(worker, claim) is not False
