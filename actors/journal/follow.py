@@ -55,6 +55,11 @@ class Follower:
         """How many jobs are watched in this process."""
         return len(self._watches)
 
+    @property
+    def mailboxes(self) -> list[Mailbox]:
+        """What waits for each reader, reader by reader."""
+        return [mailbox for watch in self._watches.values() for mailbox in watch.mailboxes]
+
     @asynccontextmanager
     async def follow(self, tenant: str, job: str, after: Place) -> AsyncIterator[AsyncIterator[Item]]:
         """The events of a job after `after`, as an iterator that ends with the outcome.

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from actors.contracts.events import Delta, Progress
 from actors.contracts.generation import FinishReason
-from actors.journal.mailbox import MOST_ITEMS, MOST_TEXT, Item, Mailbox
+from actors.journal.mailbox import MOST_HELD, MOST_ITEMS, MOST_TEXT, Item, Mailbox
 
 AT = datetime(2026, 11, 23, tzinfo=UTC)
 
@@ -83,6 +83,28 @@ async def test_too_much_is_let_go_and_the_log_is_read_instead() -> None:
     assert (await mailbox.get()) == progress(MOST_ITEMS + 3)
 
 
+async def test_too_much_text_is_let_go_too() -> None:
+    mailbox, pieces = Mailbox(), MOST_HELD // MOST_TEXT
+    for n in range(pieces):
+        mailbox.put(delta(n + 1, n, "x" * MOST_TEXT))
+        assert mailbox.held == (n + 1) * MOST_TEXT
+    mailbox.put(delta(pieces + 1, pieces))
+    assert (len(mailbox), mailbox.held) == (0, 0)
+    assert await mailbox.get() is None
+
+
+async def test_what_waits_is_shared_by_all_readers_and_what_is_taken_is_no_longer_held() -> None:
+    mailboxes, items = (Mailbox(), Mailbox()), [delta(1, 0), delta(2, 1)]
+    for item in items:
+        for mailbox in mailboxes:
+            mailbox.put(item)
+    for mailbox in mailboxes:
+        assert list(mailbox._items) == items
+        assert all(waits is item for waits, item in zip(mailbox._items, items, strict=True))
+        await mailbox.get()
+        assert (len(mailbox), mailbox.held) == (0, 0)
+
+
 async def test_a_reader_that_waits_is_woken() -> None:
     mailbox = Mailbox()
     waiting = asyncio.create_task(mailbox.get())
@@ -105,7 +127,7 @@ async def test_a_reader_that_stops_waiting_loses_nothing() -> None:
     assert await mailbox.get() == progress(1)
 
 
-@given(st.lists(st.sampled_from("dpg!"), max_size=200))
+@given(st.lists(st.sampled_from("dpg!"), max_size=2 * MOST_ITEMS))
 def test_whatever_comes_a_mailbox_is_bounded_and_keeps_the_order(comes: str) -> None:
     async def run() -> None:
         mailbox, n, at = Mailbox(), 0, 0
@@ -124,6 +146,7 @@ def test_whatever_comes_a_mailbox_is_bounded_and_keeps_the_order(comes: str) -> 
                 mailbox.put(delta(n, at) if what == "d" else progress(n))
                 at += what == "d"
             assert len(mailbox) <= MOST_ITEMS
+            assert mailbox.held == sum(item.size for item in mailbox._items)
         assert given_out == sorted(set(given_out))
 
     asyncio.run(run())
