@@ -54,7 +54,7 @@ class Clock:
             Journal.open(self._settings.nats_urls, self._name.replace("/", "-")) as journal,
             asyncio.TaskGroup() as group,
         ):
-            beside = [group.create_task(each.run(journal)) for each in (self._takeover, self._delays, self._notary)]
+            beside = [group.create_task(each.run(journal)) for each in (self._takeover, self._delays)]
             await self._go_round(journal)
             for task in beside:
                 task.cancel()
