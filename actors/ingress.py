@@ -64,6 +64,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
             stages,
             replicas=settings.nats_replicas,
             max_bytes=settings.max_bytes,
+            audit_max_bytes=settings.audit_max_bytes,
             ack_wait=settings.ack_wait,
         )
 

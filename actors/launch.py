@@ -158,6 +158,7 @@ async def _log_of_jobs(settings: Settings) -> AsyncIterator[Settings]:
                 "nats_url": server.url,
                 "nats_sys_url": server.sys_url,
                 "max_bytes": min(settings.max_bytes, server.jobs_bytes),
+                "audit_max_bytes": min(settings.audit_max_bytes, server.audit_bytes),
             }
         )
 
@@ -196,7 +197,12 @@ async def _make_streams(settings: Settings) -> None:
     stages = {s.name for p in load_pipelines(settings.pipelines).values() for s in p.stages}
     try:
         await ensure(
-            link, stages, replicas=settings.nats_replicas, max_bytes=settings.max_bytes, ack_wait=settings.ack_wait
+            link,
+            stages,
+            replicas=settings.nats_replicas,
+            max_bytes=settings.max_bytes,
+            audit_max_bytes=settings.audit_max_bytes,
+            ack_wait=settings.ack_wait,
         )
     finally:
         await link.close()

@@ -103,6 +103,11 @@ class EmbeddedServer:
         return self._identity.jobs_bytes
 
     @property
+    def audit_bytes(self) -> int:
+        """How much the audit log may hold here, beside the jobs. It never shrinks either."""
+        return self._identity.audit_bytes
+
+    @property
     def pid(self) -> int:
         """The server's process now; another one after a restart."""
         return self._process.pid

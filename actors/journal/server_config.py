@@ -24,6 +24,9 @@ MAX_PAYLOAD = 2 << 20
 MAX_JOBS = 10 << 30
 """The most that the stream of jobs may hold, in bytes, however large the disk is."""
 
+MAX_AUDIT = 10 << 30
+"""The most that the audit log may hold, in bytes, however large the disk is."""
+
 MAX_LOG = 10 << 20
 LOG_FILES = 3
 
@@ -79,6 +82,11 @@ class Identity(BaseModel):
     def jobs_bytes(self) -> int:
         """How much the stream of jobs may hold: half of what was free, and at most `MAX_JOBS`."""
         return min(MAX_JOBS, self.room * 2 // 3)
+
+    @property
+    def audit_bytes(self) -> int:
+        """How much the audit log may hold: a quarter of the room, so that both fit and something is left."""
+        return min(MAX_AUDIT, self.room // 4)
 
     @property
     def url(self) -> str:

@@ -15,11 +15,20 @@ log = logging.getLogger(__name__)
 JOBS = "JOBS"
 """The one stream that every job lives in. One place turns a job into a stream name, and this is it."""
 
+AUDIT = "AUDIT"
+"""The stream that keeps every fact, whatever is forgotten in `JOBS`."""
+
+FACTS = "job.*.*.*.*"
+"""The subjects of every fact; the rest of `JOBS` is text."""
+
 LATER = "LATER"
 """The stream of jobs that are put off."""
 
 NS = 1_000_000_000
 WEEK_S = 7 * 86_400
+AUDIT_S = 400 * 86_400
+"""How long a fact is kept, in seconds: over a year, so that a yearly audit finds all of it."""
+
 MAX_CONSUMERS = 4_096
 ACK_WAIT_S = 30.0
 """The lease: how long a hand-off is a worker's without a sign of progress, in seconds."""
@@ -37,7 +46,7 @@ def jobs_stream(*, replicas: int, max_bytes: int) -> dict[str, Any]:
     """
     return {
         "name": JOBS,
-        "subjects": ["job.*.*.*.*", "text.*.*.*.*"],
+        "subjects": [FACTS, "text.*.*.*.*"],
         "retention": "limits",
         "storage": "file",
         "num_replicas": replicas,
@@ -72,6 +81,29 @@ def later_stream(*, replicas: int) -> dict[str, Any]:
     }
 
 
+def audit_stream(*, replicas: int, max_bytes: int) -> dict[str, Any]:
+    """The configuration of `AUDIT`: every fact of `JOBS`, and nothing that anybody could publish or delete.
+
+    The job's id is left out of the subject, because every live subject costs the server memory; the header
+    `Nats-Stream-Source` keeps the whole of it. No per-message TTL: a fact stays as long as the stream says. With
+    `discard new` a full stream stops where it is, and goes on from there once it has room: nothing is passed over.
+    """
+    kept = {"src": FACTS, "dest": "audit.{{wildcard(1)}}.{{wildcard(2)}}.{{wildcard(3)}}"}
+    return {
+        "name": AUDIT,
+        "sources": [{"name": JOBS, "subject_transforms": [kept]}],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "discard": "new",
+        "max_age": AUDIT_S * NS,
+        "max_bytes": max_bytes,
+        "allow_direct": True,
+        "deny_delete": True,
+        "deny_purge": True,
+    }
+
+
 def stage_consumer(stage: str, lane: Lane, *, ack_wait: float) -> dict[str, Any]:
     """The durable consumer over one stage's hand-offs in one lane.
 
@@ -91,10 +123,17 @@ def stage_consumer(stage: str, lane: Lane, *, ack_wait: float) -> dict[str, Any]
 
 
 async def ensure(
-    link: Link, stages: Iterable[str], *, replicas: int = 1, max_bytes: int = 1 << 30, ack_wait: float = ACK_WAIT_S
+    link: Link,
+    stages: Iterable[str],
+    *,
+    replicas: int = 1,
+    max_bytes: int = 1 << 30,
+    audit_max_bytes: int = 1 << 30,
+    ack_wait: float = ACK_WAIT_S,
 ) -> None:
     """Make what is missing and update what differs; safe to do again, and by several processes at once."""
     await _ensure_stream(link, jobs_stream(replicas=replicas, max_bytes=max_bytes))
+    await _ensure_stream(link, audit_stream(replicas=replicas, max_bytes=audit_max_bytes))
     await _ensure_stream(link, later_stream(replicas=replicas))
     for stage in stages:
         for lane in LANES:

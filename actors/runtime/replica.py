@@ -115,6 +115,7 @@ class Replica:
                 [self._stage.name],
                 replicas=self._settings.nats_replicas,
                 max_bytes=self._settings.max_bytes,
+                audit_max_bytes=self._settings.audit_max_bytes,
                 ack_wait=self._settings.ack_wait,
             )
             await Presence(journal.signals, holds=self._holds, status=self.status, look=self._look).open()

@@ -19,6 +19,7 @@ class Settings(BaseSettings):
     nats_sys_url: str = Field(default="", description="The same for the system account, which tells of dead workers.")
     nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of the log: 1, or 3 on a cluster.")
     max_bytes: int = Field(default=10 << 30, ge=16 << 20, description="The most bytes the log may take on disk.")
+    audit_max_bytes: int = Field(default=10 << 30, ge=16 << 20, description="The most bytes the audit log may take.")
     data: Path = Field(default=Path(".headrace"), description="Folder for the log, the prepared model and the logs.")
     host: str = Field(default="127.0.0.1", description="Address that HTTP listens on.")
     port: int = Field(default=0, ge=0, le=65535, description="Port for HTTP; 0: the first free one from 8000.")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from actors.journal.server_config import MAX_JOBS, PORTS, Identity, ServerError, free_ports, render
+from actors.journal.server_config import MAX_AUDIT, MAX_JOBS, PORTS, Identity, ServerError, free_ports, render
 
 GIB = 1 << 30
 
@@ -97,6 +97,13 @@ def test_the_room_grows_and_never_shrinks(identity: Identity) -> None:
 @pytest.mark.parametrize(("free", "jobs"), [(100 * GIB, MAX_JOBS), (20 * GIB, MAX_JOBS), (8 * GIB, 4 * GIB)])
 def test_jobs_may_take_half_of_the_free_disk_and_at_most_ten_gigabytes(free: int, jobs: int) -> None:
     assert Identity.new(anything).with_room(free).jobs_bytes == jobs
+
+
+@pytest.mark.parametrize("free", [1 << 25, 1 << 30, 8 * GIB, 100 * GIB])
+def test_the_jobs_and_the_audit_log_fit_into_the_room_together(free: int) -> None:
+    found = Identity.new(anything).with_room(free)
+    assert 0 < found.audit_bytes <= MAX_AUDIT
+    assert found.jobs_bytes + found.audit_bytes < found.room
 
 
 def test_an_identity_reads_what_another_version_wrote(identity: Identity) -> None:
