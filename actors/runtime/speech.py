@@ -17,12 +17,23 @@ from actors.runtime.pacing import Pace
 from actors.runtime.writer import Stamp, StepWriter
 
 
-async def speak(writer: StepWriter, pace: Pace, engine: Metered, prompt: Prompt, sampling: Sampling) -> str:
+async def speak(
+    writer: StepWriter,
+    pace: Pace,
+    engine: Metered,
+    prompt: Prompt,
+    sampling: Sampling,
+    *,
+    begun: Callable[[Callable[[], object]], None] = lambda hush: None,
+) -> str:
     """Generate aloud, in one resumable generation; the whole text, once all of it is stored.
 
     Readers see only what is stored; what the engine makes while an append is under way joins the next one. It goes on
     from the token ids that an earlier attempt stored: prompt ids and stored ids go back to the engine, never text. When
     the end is stored too, no engine is called. Raises Settled.
+
+    `begun` is given what stops the engine for good: what it has said until then is stored all the same, and this is
+    cancelled after that, so that whoever goes on computes no token again.
     """
     await writer.ensure_claimed()
     said, shown = writer.said, writer.shown
@@ -39,6 +50,8 @@ async def speak(writer: StepWriter, pace: Pace, engine: Metered, prompt: Prompt,
     transcript.feed(said)
     spoken = _Spoken()
     listening = asyncio.create_task(_listen(engine, tokens, sampling, said, transcript, spoken))
+    listening.add_done_callback(lambda _: spoken.fail(asyncio.CancelledError()))
+    begun(listening.cancel)
     text, at = [shown], len(said)
     try:
         while True:
@@ -46,6 +59,7 @@ async def speak(writer: StepWriter, pace: Pace, engine: Metered, prompt: Prompt,
             async with pace.turn():
                 piece = spoken.take()
                 await writer.say(piece.as_delta(writer.handoff.stage, at))
+            engine.keep(len(piece.tokens))
             text.append(piece.text)
             at += len(piece.tokens)
             if piece.finish_reason:
@@ -98,7 +112,7 @@ class _Spoken:
         self._tokens: list[int] = []
         self._text: list[str] = []
         self._reason: FinishReason | None = None
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
         self._filled = asyncio.Event()
 
     def add(self, tokens: Sequence[int], text: str, reason: FinishReason | None) -> None:
@@ -108,8 +122,9 @@ class _Spoken:
         if tokens or reason:
             self._filled.set()
 
-    def fail(self, error: Exception) -> None:
-        self._error = error
+    def fail(self, error: BaseException) -> None:
+        """Nothing more is said; the first error counts."""
+        self._error = self._error or error
         self._filled.set()
 
     async def something(self) -> None:

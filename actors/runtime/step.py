@@ -90,6 +90,7 @@ class Step:
         self._usage: Usage | None = None
         self._release_reason = ""
         self._work: asyncio.Task[Message] | None = None
+        self._running: RunningStep | None = None
 
     @property
     def claim(self) -> str:
@@ -105,9 +106,9 @@ class Step:
         return self._writer.address.job
 
     def release(self, reason: str) -> None:
-        """Hand the step back at the next chance: what is stored stays, no budget is spent."""
+        """Hand the step back at the next chance: what was said is stored and stays, no budget is spent."""
         self._release_reason = reason
-        if self._work:
+        if self._work and not (self._running and self._running.hush()):
             self._work.cancel()
 
     async def look(self) -> None:
@@ -162,7 +163,7 @@ class Step:
             raise _HandedBack(self._release_reason)
         pipeline = self._pipeline()
         message = self._message(pipeline)
-        running = RunningStep(self._writer, pipeline, self._bench.lanes.pace(), self._engine)
+        running = self._running = RunningStep(self._writer, pipeline, self._bench.lanes.pace(), self._engine)
         self._work = asyncio.create_task(self._call(message, self._job(running)))
         origin = self._writer.handoff.origin
         left = (origin.deadline - self._bench.pen.now()).total_seconds()
@@ -262,7 +263,9 @@ class Step:
     async def _hand_back(self, back: _HandedBack) -> None:
         self._writer.check()
         if self._writer.may_be_claimed:
-            await self._writer.end(lambda stamp: StepReleased(**stamp, claim=self.claim, reason=back.reason))
+            await self._writer.end(
+                lambda stamp: StepReleased(**stamp, claim=self.claim, reason=back.reason, wasted=self._wasted)
+            )
         self._note("step_released", reason=back.reason)
         await self._give_back(back.delay)
 
@@ -311,7 +314,9 @@ class Step:
         # After its deadline nothing is tried again; whatever was wished for (a NaN too), it comes back for its outcome.
         delay = max(0.0, min((self._writer.handoff.origin.deadline - now).total_seconds(), wished))
         retry_at = now + timedelta(seconds=delay)
-        await self._writer.end(lambda stamp: StepFailed(**stamp, claim=self.claim, error=failure, retry_at=retry_at))
+        await self._writer.end(
+            lambda stamp: StepFailed(**stamp, claim=self.claim, error=failure, retry_at=retry_at, wasted=self._wasted)
+        )
         await self._give_back(delay)
 
     async def _bury(
@@ -386,6 +391,11 @@ class Step:
 
         await self._writer.end(build, decided=settled)
         await self._ack()
+
+    @property
+    def _wasted(self) -> int | None:
+        """How many tokens this attempt has generated that are not stored."""
+        return (self._engine.unkept or None) if self._engine else None
 
     def _total(self, state: StepState | None) -> Usage:
         """The job's usage with this step's: what it counted while it ran, or what the log has of earlier attempts."""

@@ -31,6 +31,8 @@ class RunningStep:
         self._pace = pace
         self._engine = engine
         self._spoken = False
+        self._hush: Callable[[], object] | None = None
+        self._hushed = False
         self._stored: dict[str, Part] = {}
         self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
@@ -41,8 +43,8 @@ class RunningStep:
 
     @property
     def usage(self) -> Usage:
-        """What this step used in all: its stored pieces, of whatever attempt, and what this attempt did beside them."""
-        stored = sum((part.usage for part in self._parts.values()), Usage())
+        """What this step used in all: its stored pieces and waste, of whatever attempt, and what this one did."""
+        stored = sum((part.usage for part in self._parts.values()), Usage(wasted_tokens=self._writer.wasted))
         return stored + (self._engine.take_usage() if self._engine else Usage())
 
     async def once(self, key: str, work: Callable[[], Awaitable[Value]]) -> Value:
@@ -54,6 +56,8 @@ class RunningStep:
             kind, packed = self._pack(key, value)
             usage = self._engine.take_usage() if self._engine else Usage()
             await self._writer.put(lambda stamp: StepPart(**stamp, key=key, value=packed, type=kind, usage=usage))
+            if self._engine:
+                self._engine.keep(usage.output_tokens)
             self._stored[key] = Part(packed, kind, usage)
             return value
 
@@ -63,7 +67,24 @@ class RunningStep:
         if self._spoken:
             raise TerminalError("a step speaks once: use two stages, or engine.structured inside job.once")
         self._spoken = True
-        return await speak(self._writer, self._pace, engine, prompt, sampling)
+        try:
+            text = await speak(self._writer, self._pace, engine, prompt, sampling, begun=self._begun)
+        finally:
+            self._hush = None
+        if self._hushed:
+            raise asyncio.CancelledError
+        return text
+
+    def hush(self) -> bool:
+        """Cancel the step that speaks, once all that was said is stored; False where it does not speak now."""
+        if self._hush is None:
+            return False
+        self._hushed = True
+        self._hush()
+        return True
+
+    def _begun(self, hush: Callable[[], object]) -> None:
+        self._hush = hush
 
     async def report(self, message: str, done: int | None, total: int | None) -> None:
         stage = self._writer.handoff.stage

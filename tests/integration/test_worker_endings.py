@@ -11,7 +11,7 @@ import pytest
 from actors import Job, Retry
 from actors.contracts.events import Cancelled, CancelRequested, Completed, Expired
 from actors.engines import Engine, Scripted
-from actors.engines.scripted import tokens_of
+from actors.engines.scripted import Cue, tokens_of
 from actors.journal.topology import JOBS
 from actors.runtime.writer import Pen
 from tests.actions import watched_actions
@@ -19,7 +19,7 @@ from tests.integration.conftest import R1
 from tests.nats_servers import Servers
 from tests.office import Office, starts
 from tests.thinking import LONG, SPEECH, TOKENS, Answer, Draft, Question, analysis, write
-from tests.trouble import StoresAndHolds
+from tests.trouble import StoresAndHolds, Turnstile
 from tests.verify import kinds, said
 from tests.workers import BACKSTOP_S, a_hand
 
@@ -163,6 +163,33 @@ async def test_a_drain_hands_back_and_another_goes_on_from_what_is_stored(server
     again = starts(records)[1]
     assert 0 < again.from_ < TOKENS
     assert fast.pulse().steps == TOKENS - again.from_
+
+
+@R1
+async def test_a_drain_stores_what_was_said_and_no_token_is_computed_twice(servers: Servers, office: Office) -> None:
+    stuck, fast = Scripted(says=SPEECH, cues=(Cue("hang", at=7),)), Scripted(says=SPEECH)
+    pipeline, writing, polishing = analysis(stuck)
+    turnstiles: list[Turnstile] = []
+
+    def held_back(pen: Pen) -> Pen:
+        turnstiles.append(Turnstile(pen.appender, "delta"))
+        return replace(pen, appender=turnstiles[0])
+
+    async with a_hand(servers, pipeline, writing, pen=held_back) as first, asyncio.timeout(BACKSTOP_S):
+        job = await office.post(pipeline, Question())
+        await turnstiles[0].reached.wait()
+        while stuck.pulse().steps < 7:  # noqa: ASYNC110  # the engine waits for nothing until then
+            await asyncio.sleep(0)
+        draining = asyncio.create_task(first.worker.drain(0.0))
+        while stuck.pulse().running:  # noqa: ASYNC110
+            await asyncio.sleep(0)
+        turnstiles[0].open.set()
+        await draining
+    async with a_hand(servers, pipeline, replace(writing, uses=fast)), a_hand(servers, pipeline, polishing):
+        records = await office.outcome(job)
+    assert kinds(records) == ["handoff", "step.started", "step.released", "step.started", "handoff", "completed"]
+    assert starts(records)[1].from_ == 7
+    assert stuck.pulse().steps + fast.pulse().steps == TOKENS
     assert said(records, "write") == SPEECH
     answer = records[-1].event
     assert isinstance(answer, Completed)
