@@ -75,22 +75,24 @@ class StepStarted(Fact):
 
 
 class StepFailed(Fact):
-    """An attempt failed and will be tried again, not before `retry_at`."""
+    """An attempt failed and will be tried again, not before `retry_at`. It generated `wasted` tokens for nothing."""
 
     TOPIC: ClassVar[str] = "step"
     kind: Literal["step.failed"] = "step.failed"
     claim: str
     error: Failure
     retry_at: Instant
+    wasted: int | None = None
 
 
 class StepReleased(Fact):
-    """A worker handed the step back unfinished; this costs no budget."""
+    """A worker handed the step back unfinished; this costs no budget. It generated `wasted` tokens for nothing."""
 
     TOPIC: ClassVar[str] = "step"
     kind: Literal["step.released"] = "step.released"
     claim: str
     reason: str
+    wasted: int | None = None
 
 
 class StepPart(Fact):

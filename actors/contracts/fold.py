@@ -52,7 +52,8 @@ class StepState:
 
     `owner` is the claim of the newest `step.started`; it is `open` while nothing says how that attempt ended.
     `crashes` counts attempts that began and neither failed nor were handed back, an open one included.
-    `tokens` and `text` are what the step has said since its last reset. `chain` is the end of the whole job's log.
+    `tokens` and `text` are what the step has said since its last reset; `wasted` counts the tokens that were generated
+    for nothing. `chain` is the end of the whole job's log.
     """
 
     handoff_seq: int
@@ -73,11 +74,12 @@ class StepState:
     text: str = ""
     finish_reason: FinishReason | None = None
     parts: dict[str, Part] = field(default_factory=dict)
+    wasted: int = 0
 
     @property
     def usage(self) -> Usage:
-        """What the stored parts of this step used."""
-        return sum((part.usage for part in self.parts.values()), Usage())
+        """What the stored parts of this step used, and what its earlier attempts wasted."""
+        return sum((part.usage for part in self.parts.values()), Usage(wasted_tokens=self.wasted))
 
     @property
     def total(self) -> Usage:
@@ -219,6 +221,7 @@ class _StepFold:
         self._text: list[str] = []
         self._finish: FinishReason | None = None
         self._parts: dict[str, Part] = {}
+        self._wasted = 0
 
     def take(self, record: Record) -> None:
         event = record.event
@@ -237,14 +240,17 @@ class _StepFold:
                 self._owner = event
                 self._open[event.claim] = True
                 if event.reset:
+                    self._wasted += len(self._tokens)
                     self._tokens, self._text, self._finish = [], [], None
             case StepFailed():
                 self._failures += 1
                 self._open[event.claim] = False
                 self._errors.append(event.error)
                 self._retry_at = event.retry_at
+                self._wasted += event.wasted or 0
             case StepReleased():
                 self._open[event.claim] = False
+                self._wasted += event.wasted or 0
             case StepPart():
                 self._parts[event.key] = Part(event.value, event.type, event.usage)
             case CancelRequested():
@@ -277,6 +283,7 @@ class _StepFold:
             text="".join(self._text),
             finish_reason=self._finish,
             parts=self._parts,
+            wasted=self._wasted,
         )
 
 

@@ -19,11 +19,21 @@ class Metered(Engine):
         self._claim = claim
         self._requests = 0
         self._usage = Usage()
+        self._unkept = 0
         self.model = engine.model
 
     def note(self, usage: Usage) -> None:
         """Count what was generated earlier and is used now."""
         self._usage += usage
+
+    def keep(self, tokens: int) -> None:
+        """So many of the generated tokens are stored, and never generated again."""
+        self._unkept -= tokens
+
+    @property
+    def unkept(self) -> int:
+        """How many of the generated tokens are not stored: wasted, if the step goes no further."""
+        return self._unkept
 
     def take_usage(self) -> Usage:
         """What was used since the last time somebody took it."""
@@ -64,6 +74,7 @@ class Metered(Engine):
         async with aclosing(self._engine.generate(name, prompt, sampling, said=said)) as pieces:
             async for piece in pieces:
                 self._usage += Usage(output_tokens=len(piece.tokens))
+                self._unkept += len(piece.tokens)
                 yield piece
 
     async def abort(self, request: str) -> None:

@@ -246,7 +246,7 @@ class Step:
         """One append: the next hand-off, or the outcome. Then ack; when that is lost the log answers the redelivery."""
         handoff = self._writer.handoff
         taker = self._pipeline().taker(type(output))
-        packed, usage = Packed.of(output), self._total(None)
+        packed, usage = Packed.of(output), self._total(answered=True)
 
         def build(stamp: FactStamp) -> HandOff | Completed:
             text = self._writer.text_digest
@@ -289,7 +289,7 @@ class Step:
         await self._give_back(CRASH_PAUSE_S)
 
     async def _end_failed(self, failure: Failure) -> None:
-        handoff, stage, usage = self._writer.handoff, self._bench.stage, self._total(None)
+        handoff, stage, usage = self._writer.handoff, self._bench.stage, self._total()
         await self._writer.end(
             lambda stamp: Failed(
                 **stamp,
@@ -397,10 +397,16 @@ class Step:
         """How many tokens this attempt has generated that are not stored."""
         return (self._engine.unkept or None) if self._engine else None
 
-    def _total(self, state: StepState | None) -> Usage:
-        """The job's usage with this step's: what it counted while it ran, or what the log has of earlier attempts."""
-        earlier = state.usage + Usage(output_tokens=len(state.tokens)) if state else Usage()
-        return self._writer.handoff.usage + (earlier if self._usage is None else self._usage)
+    def _total(self, state: StepState | None = None, *, answered: bool = False) -> Usage:
+        """The job's usage with this step's: what it counted while it ran, or what the log has of earlier attempts.
+
+        What was generated, is not stored, and does not lead to an answer either was wasted.
+        """
+        before, known = self._writer.handoff.usage, state or self._writer.state
+        if self._usage is None:
+            return before + (known.usage + Usage(output_tokens=len(known.tokens)) if known else Usage())
+        lost = 0 if answered else self._wasted or 0
+        return before + self._usage + Usage(output_tokens=-lost, wasted_tokens=lost)
 
     async def _ack(self) -> None:
         self._bench.pen.reached(CrashPoint.BEFORE_ACK)

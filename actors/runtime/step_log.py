@@ -55,7 +55,12 @@ class RunningStep:
             value = await work()
             kind, packed = self._pack(key, value)
             usage = self._engine.take_usage() if self._engine else Usage()
-            await self._writer.put(lambda stamp: StepPart(**stamp, key=key, value=packed, type=kind, usage=usage))
+            try:
+                await self._writer.put(lambda stamp: StepPart(**stamp, key=key, value=packed, type=kind, usage=usage))
+            except BaseException:
+                if self._engine:
+                    self._engine.note(usage)
+                raise
             if self._engine:
                 self._engine.keep(usage.output_tokens)
             self._stored[key] = Part(packed, kind, usage)

@@ -141,6 +141,11 @@ class StepWriter:
         return self.state.tokens if self.state else ()
 
     @property
+    def wasted(self) -> int:
+        """How many tokens earlier attempts of this step generated for nothing."""
+        return self.state.wasted if self.state else 0
+
+    @property
     def shown(self) -> str:
         """The text of `said`."""
         return self.state.text if self.state else ""
@@ -250,7 +255,8 @@ class StepWriter:
             if await self._append(event, claiming=True):
                 self.claimed = True
                 if reset and state:
-                    self.state = replace(state, tokens=(), text="", finish_reason=None)
+                    void = state.wasted + len(state.tokens)
+                    self.state = replace(state, tokens=(), text="", finish_reason=None, wasted=void)
 
     async def _append(self, event: Envelope, *, claiming: bool | None = None) -> bool:
         """Store `event`; False when the log has gone on and the same thing must be said anew."""
