@@ -1,7 +1,7 @@
 """An installation to be measured: everything that `headrace up` starts, and the bare echo, in a process of its own.
 
 `python -m benchmarks.installed <settings as JSON>` says where it listens in one line of JSON, takes `{"stage": name,
-"replicas": n}` a line, and ends when its standard input does.
+"replicas": n, "version": name, "settings": {…}}` a line, and ends when its standard input does.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+
+from pydantic import JsonValue
 
 from actors.client import AsyncHeadrace, ClientError, Patience
 from actors.launch import installation
@@ -37,8 +39,8 @@ STOP_S = 60.0
 class Installed:
     """An installation of these pipelines, with its data in `data`. An async context manager; entered, it is ready."""
 
-    def __init__(self, data: Path, pipelines: tuple[str, ...], model: str = "") -> None:
-        self._settings = {"data": str(data), "pipelines": pipelines, "model": model}
+    def __init__(self, data: Path, pipelines: tuple[str, ...], model: str = "", **settings: JsonValue) -> None:
+        self._settings = {"data": str(data), "pipelines": pipelines, "model": model, **settings}
         self._stages = {s.name: s for p in load_pipelines(pipelines).values() for s in p.stages}
         self._process: asyncio.subprocess.Process
         self.nats_url: str
@@ -66,10 +68,18 @@ class Installed:
 
     async def scale(self, stage: str, replicas: int) -> None:
         """Give a stage so many replicas; they are ready when this returns, and no others are there any more."""
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps({"stage": stage, "replicas": replicas}).encode() + b"\n")
-        await self._hear()
+        await self.deploy(stage, replicas)
         await self.ready({stage: replicas})
+
+    async def deploy(self, stage: str, replicas: int, *, version: str = "", **settings: JsonValue) -> None:
+        """Hand a stage to Serve again, with so many replicas and other settings; returns before they run.
+
+        Replicas that run another version are replaced; without a name, every deployment is another version.
+        """
+        assert self._process.stdin
+        asked = {"stage": stage, "replicas": replicas, "version": version, "settings": settings}
+        self._process.stdin.write(json.dumps(asked).encode() + b"\n")
+        await self._hear()
 
     async def ready(self, wanted: Mapping[str, int]) -> None:
         """Wait until each of these stages has just so many replicas, all of them ready."""
@@ -116,7 +126,9 @@ async def _run(settings: Settings) -> None:
         while line := await asyncio.to_thread(sys.stdin.readline):
             asked = json.loads(line)
             stage = replace(stages[asked["stage"]], replicas=asked["replicas"])
-            application = stage_application(running.settings, stage)
+            application = stage_application(running.settings.model_copy(update=asked["settings"]), stage)
+            # What `serve deploy` makes of a file's contents; the call that takes an application has no way to say it.
+            application._bound_deployment._version = asked["version"] or None
             await asyncio.to_thread(running.cluster.deploy, [(stage.name, None, application)])
             _say({})
 
