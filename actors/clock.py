@@ -1,4 +1,4 @@
-"""The clock: it ends overdue jobs that nobody runs, and keeps the watch for workers that are gone."""
+"""The clock: it ends overdue jobs that nobody runs, makes room, and keeps the watch for workers that are gone."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import secrets
 from actors.contracts.events import Aborted, Expired, HandOff, NotAnEvent, Record
 from actors.contracts.subjects import LANES, Lane, Subject, handoffs
 from actors.delays import Delays
+from actors.forgetting import Forgetting
 from actors.journal.connection import Unanswered
 from actors.journal.journal import Journal
 from actors.journal.lag import ack_floor
@@ -46,6 +47,7 @@ class Clock:
         self._takeover = Takeover(self._stages, settings.nats_sys_urls)
         self._delays = Delays(self._name, now)
         self._repair = Repair(self._stages, self._name, now)
+        self._forgetting = Forgetting(self._stages, max_jobs=settings.max_jobs, every=every)
 
     async def run(self) -> None:
         """Work until stopped."""
@@ -54,7 +56,8 @@ class Clock:
             Journal.open(self._settings.nats_urls, self._name.replace("/", "-")) as journal,
             asyncio.TaskGroup() as group,
         ):
-            beside = [group.create_task(each.run(journal)) for each in (self._takeover, self._delays)]
+            watches = (self._takeover, self._delays, self._forgetting)
+            beside = [group.create_task(watch.run(journal)) for watch in watches]
             await self._go_round(journal)
             for task in beside:
                 task.cancel()

@@ -23,7 +23,10 @@ DONE = "done"
 DEAD = "dead"
 """The topic of dead letters: it is the dead letter queue."""
 
-RESERVED = frozenset({"step", DONE, DEAD, "ask", "review"})
+REVIEW = "review"
+"""The topic of what people did about dead letters."""
+
+RESERVED = frozenset({"step", DONE, DEAD, "ask", REVIEW})
 """Topics that are no stage's."""
 
 LOCAL = "local"
@@ -56,6 +59,11 @@ class Address:
     def filter(self) -> str:
         """Every subject of the job. The one spelling: a second one is not compared on a replicated stream."""
         return job_filter(self.tenant, self.job)
+
+    @property
+    def text_filter(self) -> str:
+        """Every subject of the job on which text is said."""
+        return f"text.*.*.{self.tenant}.{self.job}"
 
     def subject(self, kind: Kind, topic: str) -> Subject:
         """The job's subject for what is said on this topic."""

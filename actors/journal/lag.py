@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,6 +30,26 @@ class Lag:
     oldest: datetime | None
 
 
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """One stage's hand-offs in one lane: how many wait, how many are with workers, and how many have left so far.
+
+    `left` counts deliveries that are over, a retry among them; it may go back when the server is started again.
+    """
+
+    lane: Lane
+    waiting: int
+    running: int
+    left: int
+
+
+async def stage_flows(link: Link, stages: Iterable[str]) -> dict[str, list[Flow]]:
+    """What goes through each of these stages, by lane. Raises Unanswered when the server cannot be asked."""
+    names = list(stages)
+    flows = await asyncio.gather(*(_flow(link, stage, lane) for stage in names for lane in LANES))
+    return {stage: flows[i * len(LANES) : (i + 1) * len(LANES)] for i, stage in enumerate(names)}
+
+
 async def stage_lag(link: Link, reader: Reader, stage: str) -> list[Lag]:
     """The lag of each of a stage's lanes. Raises Unanswered when the server cannot be asked."""
     return [await _lane_lag(link, reader, stage, lane) for lane in LANES]
@@ -46,6 +68,14 @@ async def held(link: Link, stage: str, lane: Lane) -> tuple[int, int]:
     """
     info = await _consumer(link, stage, lane)
     return (int(info["ack_floor"]["stream_seq"]), int(info["delivered"]["stream_seq"])) if info else (0, 0)
+
+
+async def _flow(link: Link, stage: str, lane: Lane) -> Flow:
+    info = await _consumer(link, stage, lane)
+    if info is None:
+        return Flow(lane, 0, 0, 0)
+    running = int(info["num_ack_pending"])
+    return Flow(lane, int(info["num_pending"]), running, int(info["delivered"]["consumer_seq"]) - running)
 
 
 async def _lane_lag(link: Link, reader: Reader, stage: str, lane: Lane) -> Lag:

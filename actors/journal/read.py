@@ -65,6 +65,12 @@ class Reader:
         page, _ = await self._page(subjects, seq + 1, most=most)
         return page
 
+    async def count(self, subjects: str) -> int:
+        """How many messages there are on these subjects."""
+        ask = json.dumps({"seq": 1, "batch": 1, "next_by_subj": subjects}).encode()
+        messages, end = await self._link.request_many(f"$JS.API.DIRECT.GET.{JOBS}", ask)
+        return len(messages) + int((end.headers or {}).get("Nats-Num-Pending", "0"))
+
     async def subjects(self, subjects: str) -> list[str]:
         """The subjects among these that there are messages on: 100,000 of them take about 0.3 s and 5 MB."""
         found: list[str] = []

@@ -19,6 +19,8 @@ class Settings(BaseSettings):
     nats_sys_url: str = Field(default="", description="The same for the system account, which tells of dead workers.")
     nats_replicas: int = Field(default=1, ge=1, le=5, description="Copies of the log: 1, or 3 on a cluster.")
     max_bytes: int = Field(default=10 << 30, ge=16 << 20, description="The most bytes the log may take on disk.")
+    max_jobs: int = Field(default=200_000, ge=1, description="The most jobs kept; each takes 2 KB of memory, or more.")
+    max_backlog: int = Field(default=10_000, ge=1, description="The most hand-offs that may wait for one stage.")
     audit_max_bytes: int = Field(default=10 << 30, ge=16 << 20, description="The most bytes the audit log may take.")
     data: Path = Field(default=Path(".headrace"), description="Folder for the log, the prepared model and the logs.")
     host: str = Field(default="127.0.0.1", description="Address that HTTP listens on.")

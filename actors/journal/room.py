@@ -1,0 +1,69 @@
+"""Room: how full the log is."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from actors.contracts.subjects import DEAD, DONE, facts
+from actors.journal.connection import ApiError, Unanswered
+from actors.journal.journal import Journal
+from actors.journal.lag import Flow
+from actors.journal.topology import JOBS
+
+DEAD_SHARE = 0.1
+"""The part of all jobs that dead letters may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What the log holds, and what it may hold. `dead_letters` are among the `jobs`."""
+
+    bytes: int
+    max_bytes: int
+    jobs: int
+    max_jobs: int
+    dead_letters: int
+
+    @property
+    def bytes_taken(self) -> float:
+        """The part of its bytes that is taken; 0 where the server sets no limit."""
+        return self.bytes / self.max_bytes if self.max_bytes > 0 else 0.0
+
+    @property
+    def jobs_taken(self) -> float:
+        """The part of its jobs that is taken."""
+        return self.jobs / self.max_jobs
+
+    @property
+    def max_dead_letters(self) -> int:
+        """How many dead letters there may be before somebody has to look: nothing but a discard lets them go."""
+        return max(1, int(self.max_jobs * DEAD_SHARE))
+
+    @property
+    def taken(self) -> float:
+        """The part that is taken, of whatever is scarcer."""
+        return max(self.bytes_taken, self.jobs_taken)
+
+
+async def measure(journal: Journal, flows: Iterable[Iterable[Flow]], *, max_jobs: int) -> Room:
+    """How full the log is now; `flows` are those of every stage. Raises Unanswered.
+
+    A job that has ended has one outcome, and one that has not has one hand-off that nobody acknowledged: so all of them
+    are counted without looking at any. What has just happened may be counted twice, or not at all.
+    """
+    running = sum(flow.waiting + flow.running for stage in flows for flow in stage)
+    (taken, most), done, dead = await asyncio.gather(
+        size(journal), journal.reader.count(facts(DONE)), journal.reader.count(facts(DEAD))
+    )
+    return Room(taken, most, running + done + dead, max_jobs, dead)
+
+
+async def size(journal: Journal) -> tuple[int, int]:
+    """How many bytes the log has, and how many it may have (-1: no limit). Raises Unanswered."""
+    try:
+        info = await journal.signals.api(f"STREAM.INFO.{JOBS}")
+    except ApiError as error:
+        raise Unanswered(f"the log cannot be measured: {error}") from error
+    return int(info["state"]["bytes"]), int(info["config"]["max_bytes"])
