@@ -21,6 +21,7 @@ from actors.contracts.messages import Packed
 from actors.contracts.subjects import LOCAL, Address, Lane, Subject, is_job, job_id
 from actors.http import reports
 from actors.http.acceptance import accept
+from actors.http.admission import Admission
 from actors.http.author import author
 from actors.http.body import body_of, read_body
 from actors.http.carrier import Carrier
@@ -70,7 +71,8 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
 
     log = PatientJournal(settings.nats_urls, f"api-{secrets.token_hex(4)}", prepare)
     carrier = Carrier()
-    actor = Ingress(log, pipelines, carrier, deadline=settings.deadline, patience=patience, now=now)
+    admission = Admission(pipelines.values(), max_jobs=settings.max_jobs, max_backlog=settings.max_backlog)
+    actor = Ingress(log, pipelines, carrier, admission, deadline=settings.deadline, patience=patience, now=now)
     review = Review(log, pipelines, carrier, patience=patience, now=now)
     forms = [Form(pipeline, max_deadline=settings.max_deadline) for pipeline in pipelines.values()]
     app = FastAPI(title="Headrace", redoc_url=None, redirect_slashes=False, lifespan=actor.running)
@@ -103,6 +105,7 @@ class Ingress:
         log: PatientJournal,
         pipelines: dict[str, Pipeline],
         carrier: Carrier,
+        admission: Admission,
         *,
         deadline: int,
         patience: float,
@@ -114,11 +117,12 @@ class Ingress:
         self._patience = patience
         self._now = now
         self._carrier = carrier
+        self._admission = admission
 
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """The lifespan of the application; what is being stored when it ends is stored first."""
-        async with self._log:
+        async with self._log, self._admission.looking(self._log):
             yield
             await self._carrier.finish()
 
@@ -221,6 +225,7 @@ class Ingress:
         try:
             journal = await self._log.opened(self._patience)
             try:
+                await self._admit(journal, pipeline, asked, job)
                 await accept(journal, Address(submission.lane, LOCAL, job), handoff, patience=self._patience)
             except Refused as refused:
                 report = _same(job, asked, await journal.reader.job(LOCAL, job, at_least=refused.last))
@@ -229,6 +234,15 @@ class Ingress:
             detail = "It is not known to be stored: send it again with this Idempotency-Key, which makes no second job."
             raise unavailable(error, detail, id=job, key=key) from error
         return _json(reports.accepted(job, submission.lane, origin), 202, headers)
+
+    async def _admit(self, journal: Journal, pipeline: Pipeline, asked: Asked, job: str) -> None:
+        """Raises Refusal when this is no time for a new job, and Refused when it is no new one."""
+        try:
+            self._admission.admit(pipeline, asked.submission.lane, asked.size)
+        except Refusal:
+            if known := await journal.reader.last(LOCAL, job):
+                raise Refused(known.seq) from None
+            raise
 
 
 def _same(job: str, asked: Asked, records: list[Record]) -> reports.Report:

@@ -59,8 +59,10 @@ TOO_LARGE = Kind("too-large", 413, "The request is too large")
 BAD_MEDIA_TYPE = Kind("bad-media-type", 415, "The body must be JSON")
 INVALID = Kind("invalid", 422, "The request does not fit")
 KEY_REUSED = Kind("key-reused", 422, "The Idempotency-Key belongs to another request")
+BACKLOG = Kind("backlog", 429, "Too many jobs wait")
 UNEXPECTED = Kind("unexpected", 500, "Something went wrong here")
 UNAVAILABLE = Kind("unavailable", 503, "The log of jobs cannot be reached")
+FULL = Kind("full", 503, "The log of jobs is nearly full")
 
 KINDS = tuple(kind for kind in list(globals().values()) if isinstance(kind, Kind))
 

@@ -77,7 +77,9 @@ def _submit(form: Form) -> Json:
                 *_BODY,
                 problem.BAD_KEY,
                 problem.KEY_REUSED,
+                problem.BACKLOG,
                 problem.UNAVAILABLE,
+                problem.FULL,
             ),
         },
     }

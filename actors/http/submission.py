@@ -40,10 +40,11 @@ class Submission(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A submission that fits, and the digest that says whether another one is the same."""
+    """A submission that fits, the digest that says whether another one is the same, and its size in bytes."""
 
     submission: Submission
     fingerprint: str
+    size: int
 
 
 class Form:
@@ -69,7 +70,7 @@ class Form:
             submission = self.model.model_validate_json(body)
         except ValidationError as error:
             raise misfit(error, self._advice) from None
-        return Asked(submission, self._fingerprint(submission, said["input"]))
+        return Asked(submission, self._fingerprint(submission, said["input"]), len(body))
 
     def _fingerprint(self, submission: Submission, said: Any) -> str:
         """Taken over the input as it was sent, so that a default that a new version adds makes it no other request."""
