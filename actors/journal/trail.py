@@ -15,7 +15,7 @@ from actors.contracts.events import Record
 from actors.contracts.subjects import Subject
 from actors.journal.connection import ApiError, Link, Unanswered
 from actors.journal.read import PAGE, PAGE_BYTES
-from actors.journal.topology import AUDIT
+from actors.journal.topology import AUDIT, JOBS
 
 EVERYTHING = ">"
 SOURCE = "Nats-Stream-Source"
@@ -171,9 +171,14 @@ def _entry(message: Msg) -> Entry:
 
 
 def _made(seq: int, at: datetime, source: str, data: bytes) -> Entry:
-    """`source` is `<stream> <sequence> <filter> <destination> <subject> …`. Source: nats-server 2.15, stream.go."""
+    """`source` is `<stream> <sequence> <filter> <destination> <subject> …`. Only the server writes it.
+
+    Source: nats-server 2.15, stream.go; a publisher who tries is refused (10227).
+    """
     try:
-        _, origin, _, _, subject, *_ = source.split(" ")
+        stream, origin, _, _, subject, *_ = source.split(" ")
+        if stream != JOBS:
+            return Entry(seq, at, source, data, None)
         Subject.parse(subject)
         return Entry(seq, at, source, data, Record(int(origin), subject, data, at))
     except ValueError:

@@ -1,0 +1,1 @@
+"""The audit: whether the log of facts is whole, and what it says."""

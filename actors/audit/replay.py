@@ -1,0 +1,160 @@
+"""The replay: every job's state, made again from the audit log alone and compared with the live one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from actors.audit.chain import findings, text_flaws
+from actors.audit.finding import Finding
+from actors.contracts.events import NotAnEvent, Outcome, Record
+from actors.contracts.fold import JobState, Status, fold_job
+from actors.contracts.subjects import Subject
+from actors.journal.read import Reader
+from actors.journal.topology import FACTS, WEEK_S
+from actors.journal.trail import Hole, Trail
+
+KEPT = timedelta(seconds=WEEK_S)
+
+Progress = Callable[[int], None]
+"""Told how many entries are done."""
+
+
+@dataclass(slots=True)
+class Replayed:
+    """What a replay rebuilt: how many jobs by status, how many of them the live log has no more, and what differs."""
+
+    by_status: Counter[Status] = field(default_factory=Counter)
+    forgotten: int = 0
+    findings: list[Finding] = field(default_factory=list)
+
+
+async def replay(trail: Trail, reader: Reader, *, now: datetime, progress: Progress = lambda _: None) -> Replayed:
+    """Rebuild and compare, job by job. Raises Unanswered or NoTrail.
+
+    Text is not audited, so what only text tells (tokens, partial answers) is left out on both sides; where all of a
+    step's text is still live, it is checked against the digest that the facts carry.
+    """
+    return await _Replay(trail, reader, now, progress).run()
+
+
+class _Replay:
+    def __init__(self, trail: Trail, reader: Reader, now: datetime, progress: Progress) -> None:
+        self._trail = trail
+        self._now = now
+        self._reader = reader
+        self._progress = progress
+        self._facts: dict[str, list[Record]] = {}
+        self._ended: set[str] = set()
+        self._done = Replayed()
+        self._copied = 0
+
+    async def run(self) -> Replayed:
+        span, taken = await self._trail.span(), 0
+        async for found in self._trail.read(max(span.first - 1, 0), span.last):
+            if isinstance(found, Hole) or found.record is None:
+                continue  # `verify` says so; here a job's state will differ
+            await self._take(found.job, found.record)
+            taken += 1
+            if taken % 1_000 == 0:
+                self._progress(taken)
+        for job, facts in self._facts.items():
+            await self._settle(job, facts, upto=self._copied)
+        await self._look_for_others()
+        return self._done
+
+    async def _take(self, job: str, record: Record) -> None:
+        """Nothing but a review follows an outcome, which changes no state: so a job's facts need not be held longer."""
+        self._copied = record.seq
+        if job in self._ended:
+            return
+        facts = self._facts.setdefault(job, [])
+        facts.append(record)
+        try:
+            ended = isinstance(record.event, Outcome)
+        except NotAnEvent:
+            ended = False
+        if ended:
+            self._ended.add(job)
+            await self._settle(job, self._facts.pop(job), upto=record.seq)
+
+    async def _settle(self, job: str, facts: Sequence[Record], *, upto: int) -> None:
+        try:
+            rebuilt = fold_job(facts)
+        except NotAnEvent as error:
+            self._done.findings.append(Finding("altered", job, f"its facts cannot be folded: {error}"))
+            return
+        if rebuilt is None:
+            self._done.findings.append(Finding("missing", job, "its facts say nothing of what was asked for"))
+            return
+        self._done.by_status[rebuilt.status] += 1
+        tenant = Subject.parse(facts[0].subject).tenant
+        live = [r for r in await self._reader.job(tenant, job) if r.seq <= upto]
+        if not live:
+            self._done.forgotten += 1
+            return
+        self._done.findings += findings(job, text_flaws(live))
+        there = {r.seq for r in live}
+        lost = [str(r.event.n) for r in facts if r.seq not in there and self._is_kept(r)]
+        if lost:
+            self._done.findings.append(Finding("missing", job, f"the live log lacks its event {', '.join(lost)}"))
+        # What is left of a job that began to expire is compared with the same part of it.
+        first = next((r.seq for r in live if not r.is_text), 0)
+        same = fold_job([r for r in facts if r.seq >= first])
+        differs = _differences(fold_job(live), same)
+        self._done.findings += [Finding("differs", job, what) for what in differs]
+
+    def _is_kept(self, record: Record) -> bool:
+        """Whether the live log should have a fact as long as it has any of that job: a job is forgotten whole."""
+        return record.stored_at is not None and record.stored_at + KEPT > self._now
+
+    async def _look_for_others(self) -> None:
+        """Jobs that are live, that the audit log should have by now, and has not."""
+        position, known = 0, self._ended | self._facts.keys()
+        missing: dict[str, None] = {}
+        while page := await self._reader.after(FACTS, position):
+            jobs = (Subject.parse(r.subject).job for r in page if r.seq <= self._copied)
+            missing |= dict.fromkeys(job for job in jobs if job not in known)
+            position = page[-1].seq
+        self._done.findings += [Finding("missing", job, "it is live, and nowhere in the audit log") for job in missing]
+
+
+def known(state: JobState) -> dict[str, Any]:
+    """What facts alone tell of a job's state."""
+    step = state.step
+    told: dict[str, Any] = {
+        "status": state.status,
+        "origin": state.origin,
+        "outcome": state.outcome,
+        "started": state.started,
+        "usage": state.usage,
+        "stage": state.stage,
+        "attempts": state.attempts,
+        "last fact": state.chain.prev,
+    }
+    if step is None:
+        return told
+    return told | {
+        "hand-off": step.handoff,
+        "closed": step.closed,
+        "cancel": (step.cancel, step.cancel_reason),
+        "failures": step.failures,
+        "crashes": step.crashes,
+        "owner": step.owner,
+        "open": step.open,
+        "errors": step.errors,
+        "retry_at": step.retry_at,
+        "parts": step.parts,
+    }
+
+
+def _differences(live: JobState | None, rebuilt: JobState | None) -> list[str]:
+    """What is one thing in the live log and another in the rebuilt state; never what it is: that may be a prompt."""
+    if live is None or rebuilt is None:
+        return [] if live is rebuilt else ["one of the two logs has only part of it"]
+    ours, theirs = known(rebuilt), known(live)
+    wrong = [name for name in theirs if name not in ours or ours[name] != theirs[name]]
+    return [f"{', '.join(wrong)}: not the same in the live log"] if wrong else []
