@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from actors.audit.commands import audit
 from actors.client import DEFAULT_URL, AsyncHeadrace, BadRequest, ClientError, Headrace, Patience, Refused
 from actors.contracts.errors import HeadraceError
 from actors.contracts.subjects import Lane
@@ -55,6 +56,7 @@ app = typer.Typer(
       headrace cancel ID                                   stop it
       headrace dead list                                   see what was given up
       headrace stages                                      see what waits and what runs
+      headrace audit verify                                check the record of everything
     """,
 )
 
@@ -75,6 +77,7 @@ dead = typer.Typer(
     """,
 )
 app.add_typer(dead, name="dead", short_help="Look at jobs that used up their budget; redrive or discard them.")
+app.add_typer(audit, name="audit", short_help="Check the log of what happened; export it; rebuild from it.")
 
 Url = Annotated[str, typer.Option("--url", metavar="URL", envvar="HEADRACE_URL", help="The server.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `headrace submit` prints it.")]

@@ -8,6 +8,7 @@ import itertools
 import logging
 import secrets
 
+from actors.audit.notary import Notary
 from actors.contracts.events import Aborted, Expired, HandOff, NotAnEvent, Record
 from actors.contracts.subjects import LANES, Lane, Subject, handoffs
 from actors.delays import Delays
@@ -45,6 +46,7 @@ class Clock:
         self._name = f"clock/{secrets.token_hex(4)}"
         self._stopping = asyncio.Event()
         self._takeover = Takeover(self._stages, settings.nats_sys_urls)
+        self._notary = Notary(settings.checkpoint_folder, every=settings.checkpoint_every)
         self._delays = Delays(self._name, now)
         self._repair = Repair(self._stages, self._name, now)
         self._forgetting = Forgetting(self._stages, max_jobs=settings.max_jobs, every=every)
@@ -56,7 +58,7 @@ class Clock:
             Journal.open(self._settings.nats_urls, self._name.replace("/", "-")) as journal,
             asyncio.TaskGroup() as group,
         ):
-            watches = (self._takeover, self._delays, self._forgetting)
+            watches = (self._takeover, self._delays, self._notary, self._forgetting)
             beside = [group.create_task(watch.run(journal)) for watch in watches]
             await self._go_round(journal)
             for task in beside:

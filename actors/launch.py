@@ -211,6 +211,7 @@ async def _make_streams(settings: Settings) -> None:
 def _deploy(cluster: LocalCluster, settings: Settings) -> None:
     import serve_app
 
+    settings = settings.model_copy(update={"data": settings.data.absolute()})  # a replica stands elsewhere
     cluster.deploy([(a.name, a.route, a.application) for a in serve_app.applications(settings)])
 
 

@@ -42,6 +42,14 @@ LONGEST_DELAY_S = 5.0
 PORT_TRIES = 5
 
 
+def kept_identity(folder: Path) -> Identity | None:
+    """Who the server of this folder is, or was; None when there was none, or when that file is damaged."""
+    try:
+        return Identity.model_validate_json((folder / IDENTITY).read_bytes())
+    except (OSError, ValidationError):
+        return None
+
+
 def restart_delay(deaths: int) -> float:
     """Seconds before the start that follows the `deaths`-th death in a row (from 1)."""
     return float(min(FIRST_DELAY_S * 2 ** min(deaths - 1, 30), LONGEST_DELAY_S))
@@ -138,17 +146,11 @@ class EmbeddedServer:
             raise FolderError(
                 f"the disk of {self._folder.path} is full ({free >> 20} MiB free): make room, or choose another folder"
             )
-        self._identity = self._kept().on_free_ports(is_free).with_room(free)
+        kept = kept_identity(self._folder.path) or Identity.new(is_free)
+        self._identity = kept.on_free_ports(is_free).with_room(free)
         self._folder.write(IDENTITY, self._identity.model_dump_json(indent=2).encode())
         told = render(self._identity, folder=self._folder.path, log=self._path(LOG), sync=self._sync)
         check(self._program, self._folder.write(CONFIG, os.fsencode(told)))
-
-    def _kept(self) -> Identity:
-        """Who the server was before; somebody new when there was none, or when that file is damaged."""
-        try:
-            return Identity.model_validate_json(self._path(IDENTITY).read_bytes())
-        except (OSError, ValidationError):
-            return Identity.new(is_free)
 
     def _spawn(self) -> ServerProcess:
         process = ServerProcess(

@@ -22,6 +22,8 @@ class Settings(BaseSettings):
     max_jobs: int = Field(default=200_000, ge=1, description="The most jobs kept; each takes 2 KB of memory, or more.")
     max_backlog: int = Field(default=10_000, ge=1, description="The most hand-offs that may wait for one stage.")
     audit_max_bytes: int = Field(default=10 << 30, ge=16 << 20, description="The most bytes the audit log may take.")
+    checkpoints: str = Field(default="", description="Folder for signed checkpoints; empty: `audit` in the data.")
+    checkpoint_every: float = Field(default=60.0, gt=0, description="How often a checkpoint is signed, seconds.")
     data: Path = Field(default=Path(".headrace"), description="Folder for the log, the prepared model and the logs.")
     host: str = Field(default="127.0.0.1", description="Address that HTTP listens on.")
     port: int = Field(default=0, ge=0, le=65535, description="Port for HTTP; 0: the first free one from 8000.")
@@ -35,6 +37,11 @@ class Settings(BaseSettings):
     drain: float = Field(default=20.0, ge=1, description="How long a stopping worker may finish its jobs, seconds.")
     deadline: int = Field(default=86_400, ge=1, description="A job's deadline when it names none, seconds.")
     max_deadline: int = Field(default=6 * 86_400, ge=1, description="The longest deadline a job may have, seconds.")
+
+    @property
+    def checkpoint_folder(self) -> Path:
+        """Where checkpoints of the audit log are signed."""
+        return Path(self.checkpoints) if self.checkpoints else self.data / "audit"
 
     @property
     def nats_urls(self) -> list[str]:

@@ -459,6 +459,17 @@ class TestHelp:
         assert said.status == 0
         assert f"Examples:\n    headrace dead {command}" in said.out
 
+    @pytest.mark.parametrize("command", ["verify", "export", "replay", "checkpoint"])
+    def test_every_command_about_the_audit_log_does_too(self, run: Run, command: str) -> None:
+        said = run("audit", command, "--help")
+        assert said.status == 0
+        assert f"Examples:\n    headrace audit {command}" in said.out
+
+    def test_help_loads_nothing_that_takes_long(self) -> None:
+        heavy = "[m for m in ('nats', 'ray', 'cryptography') if m in sys.modules]"
+        told = subprocess.check_output([sys.executable, "-c", f"import sys, actors.cli; print({heavy})"], text=True)
+        assert told == "[]\n"
+
     def test_nobody_there_is_one_sentence(self, run: Run) -> None:
         said = run("stages", "--url", "http://127.0.0.1:1")
         assert said.status == 1
