@@ -81,6 +81,17 @@ class Chain:
             self._first = link
         self._ended = self._ended or link.is_outcome
 
+    def ends_before(self, record: Record) -> bool:
+        """Whether this fact begins another job of the same id: one may be made anew once the first is forgotten."""
+        if not self._ended or self._first is None:
+            return False
+        try:
+            event = record.event
+        except NotAnEvent:
+            return False
+        is_first = isinstance(event, HandOff) and event.n == 1 and not event.prev
+        return is_first and digest(record.data) != self._first.digest
+
     def flaws(self) -> Iterator[tuple[Flaw, str]]:
         """What is wrong, apart from a missing beginning or end."""
         yield from self._own

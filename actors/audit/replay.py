@@ -10,7 +10,8 @@ from typing import Any
 
 from actors.audit.chain import findings, text_flaws
 from actors.audit.finding import Finding
-from actors.contracts.events import NotAnEvent, Outcome, Record
+from actors.contracts.envelope import Envelope
+from actors.contracts.events import HandOff, NotAnEvent, Outcome, Record
 from actors.contracts.fold import JobState, Status, fold_job
 from actors.contracts.subjects import Subject
 from actors.journal.read import Reader
@@ -69,15 +70,13 @@ class _Replay:
     async def _take(self, job: str, record: Record) -> None:
         """Nothing but a review follows an outcome, which changes no state: so a job's facts need not be held longer."""
         self._copied = record.seq
+        event = _event(record)
         if job in self._ended:
-            return
-        facts = self._facts.setdefault(job, [])
-        facts.append(record)
-        try:
-            ended = isinstance(record.event, Outcome)
-        except NotAnEvent:
-            ended = False
-        if ended:
+            if not (isinstance(event, HandOff) and event.n == 1):
+                return
+            self._ended.discard(job)  # it was forgotten, and made anew under the same key
+        self._facts.setdefault(job, []).append(record)
+        if isinstance(event, Outcome):
             self._ended.add(job)
             await self._settle(job, self._facts.pop(job), upto=record.seq)
 
@@ -91,25 +90,33 @@ class _Replay:
             self._done.findings.append(Finding("missing", job, "its facts say nothing of what was asked for"))
             return
         self._done.by_status[rebuilt.status] += 1
-        tenant = Subject.parse(facts[0].subject).tenant
-        live = [r for r in await self._reader.job(tenant, job) if r.seq <= upto]
+        live = await self._live(facts, upto)
+        if self._lost(facts, live, ended=rebuilt.outcome is not None):
+            live = await self._live(facts, upto)  # it may be on its way out just now
         if not live:
             self._done.forgotten += 1
             return
         self._done.findings += findings(job, text_flaws(live))
-        there = {r.seq for r in live}
-        lost = [str(r.event.n) for r in facts if r.seq not in there and self._is_kept(r)]
-        if lost:
-            self._done.findings.append(Finding("missing", job, f"the live log lacks its event {', '.join(lost)}"))
-        # What is left of a job that began to expire is compared with the same part of it.
+        if lost := self._lost(facts, live, ended=rebuilt.outcome is not None):
+            numbers = ", ".join(str(record.event.n) for record in lost)
+            self._done.findings.append(Finding("missing", job, f"the live log lacks its event {numbers}"))
+            return
+        # What is left of a job that expires, or is being forgotten, is compared with the same part of it.
         first = next((r.seq for r in live if not r.is_text), 0)
-        same = fold_job([r for r in facts if r.seq >= first])
-        differs = _differences(fold_job(live), same)
+        differs = _differences(fold_job(live), fold_job([r for r in facts if r.seq >= first]))
         self._done.findings += [Finding("differs", job, what) for what in differs]
 
-    def _is_kept(self, record: Record) -> bool:
-        """Whether the live log should have a fact as long as it has any of that job: a job is forgotten whole."""
-        return record.stored_at is not None and record.stored_at + KEPT > self._now
+    async def _live(self, facts: Sequence[Record], upto: int) -> list[Record]:
+        subject = Subject.parse(facts[0].subject)
+        found = await self._reader.job(subject.tenant, subject.job)
+        return [record for record in found if facts[0].seq <= record.seq <= upto]
+
+    def _lost(self, facts: Sequence[Record], live: Sequence[Record], *, ended: bool) -> list[Record]:
+        """The facts that the live log should have. What expires, or is forgotten, goes from its beginning on."""
+        there = {record.seq for record in live}
+        gone = [r for r in facts if r.seq not in there and r.stored_at and r.stored_at + KEPT > self._now]
+        first = next((r.seq for r in facts if r.seq in there), facts[-1].seq) if ended else 0
+        return [record for record in gone if record.seq > first]
 
     async def _look_for_others(self) -> None:
         """Jobs that are live, that the audit log should have by now, and has not."""
@@ -120,6 +127,13 @@ class _Replay:
             missing |= dict.fromkeys(job for job in jobs if job not in known)
             position = page[-1].seq
         self._done.findings += [Finding("missing", job, "it is live, and nowhere in the audit log") for job in missing]
+
+
+def _event(record: Record) -> Envelope | None:
+    try:
+        return record.event
+    except NotAnEvent:
+        return None
 
 
 def known(state: JobState) -> dict[str, Any]:

@@ -93,11 +93,8 @@ class _Verification:
         if sealed:
             verdict.findings += sealed.findings()
             verdict.checkpoints, verdict.sealed = sealed.count, sealed.entries
-        verdict.jobs = len(self._chains)
         for job, chain in self._chains.items():
-            verdict.findings += findings(job, chain.flaws())
-            if not chain.has_beginning and not self._may_lack_its_beginning(chain):
-                verdict.findings.append(Finding("missing", job, f"it begins with {chain.beginning()}"))
+            self._judge(job, chain)
             if not chain.has_outcome:
                 await self._look_at_end(job, chain)
         return verdict
@@ -114,9 +111,19 @@ class _Verification:
         if self._begins_at is None:
             self._begins_at, self._begins_late = entry.stored_at, record.seq > 1
         self._copied = record.seq
-        if entry.job not in self._chains:
-            self._chains[entry.job] = Chain(Subject.parse(record.subject).tenant)
-        self._chains[entry.job].take(record)
+        chain = self._chains.get(entry.job)
+        if chain and chain.ends_before(record):
+            self._judge(entry.job, chain)
+            chain = None
+        if chain is None:
+            chain = self._chains[entry.job] = Chain(Subject.parse(record.subject).tenant)
+            verdict.jobs += 1
+        chain.take(record)
+
+    def _judge(self, job: str, chain: Chain) -> None:
+        self._verdict.findings += findings(job, chain.flaws())
+        if not chain.has_beginning and not self._may_lack_its_beginning(chain):
+            self._verdict.findings.append(Finding("missing", job, f"it begins with {chain.beginning()}"))
 
     async def _note_hole(self, hole: Hole) -> None:
         """Name the jobs whose facts are gone, as far as the live log still has them."""

@@ -25,7 +25,7 @@ from actors.journal import Journal
 from actors.journal.topology import AUDIT, JOBS, _ensure_stream, audit_stream, jobs_stream
 from actors.journal.trail import Entry, Trail
 from tests.integration.conftest import R1, opened
-from tests.ledger import FACTS, a_job, a_started_job, copied, entries, jobs, until
+from tests.ledger import FACTS, a_job, a_started_job, complete, copied, entries, jobs, until
 from tests.nats_servers import Servers, cluster, lone
 from tests.scribe import Scribe
 
@@ -255,14 +255,49 @@ async def test_damage_to_one_copy_of_three_is_found_by_looking_again(own: Server
 
 
 @OWN_R1
-async def test_a_fact_that_the_live_log_lost_is_found_by_the_replay(own: Servers) -> None:
+async def test_a_fact_of_a_running_job_that_the_live_log_lost_is_found_by_the_replay(own: Servers) -> None:
     async with opened(own) as journal:
-        made = await jobs(journal, 4)
+        await jobs(journal, 2)
+        running = await a_started_job(journal)
+        await copied(journal, running.chain.seq - 2)
         async with down(own, journal):
-            flip(blocks(own, JOBS)[0], made[1])
+            flip(blocks(own, JOBS)[0], running)
         done = await replayed(journal)
-        assert done.by_status == {"completed": 4}
-        assert named(done) == {("missing", made[1].address.job)}
+        assert done.by_status == {"completed": 2, "running": 1}
+        assert named(done) == {("missing", running.address.job)}
+
+
+@R1
+async def test_a_job_with_a_hole_in_the_live_log_is_found_and_one_that_is_being_forgotten_is_not(
+    journal: Journal,
+) -> None:
+    made = await jobs(journal, 3)
+    live = await journal.reader.job(made[0].address.tenant, made[0].address.job)
+    for gone in live[:-1]:
+        await journal.signals.api(f"STREAM.MSG.DELETE.{JOBS}", {"seq": gone.seq})
+    assert not (await replayed(journal)).findings
+    [_, started, *_] = await journal.reader.job(made[1].address.tenant, made[1].address.job)
+    await journal.signals.api(f"STREAM.MSG.DELETE.{JOBS}", {"seq": started.seq})
+    assert named(await replayed(journal)) == {("missing", made[1].address.job)}
+
+
+async def test_a_job_that_is_made_anew_after_it_was_forgotten_is_another_one(journal: Journal, tmp_path: Path) -> None:
+    [first, _] = await jobs(journal, 2)
+    await forget(journal, first)
+    again = Scribe(journal.appender, first.address)
+    await again.hand_off("write")
+    await copied(journal, again.chain.seq)
+    await signed(journal, tmp_path)
+    verdict = await verified(journal, tmp_path)
+    assert not verdict.findings
+    assert (verdict.jobs, verdict.running) == (3, 1)
+    done = await replayed(journal)
+    assert not done.findings
+    assert done.by_status == {"completed": 2, "queued": 1}
+    await complete(again)
+    await copied(journal, again.chain.seq)
+    assert not (await verified(journal, tmp_path)).findings
+    assert not (await replayed(journal)).findings
 
 
 @R1

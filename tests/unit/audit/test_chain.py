@@ -160,6 +160,15 @@ def test_what_a_newer_version_wrote_has_its_place_in_the_chain() -> None:
     assert flaws(records) == ["altered"]
 
 
+def test_a_job_that_was_forgotten_may_be_made_anew_and_a_copy_of_it_may_not() -> None:
+    records = facts(a_job())
+    anew = altered(records[0], b'"by":"test/log"', b'"by":"test/new"')
+    assert taken(records).ends_before(anew)
+    assert not taken(records).ends_before(records[0])
+    assert not taken(records).ends_before(records[1])
+    assert not taken(records[:4]).ends_before(anew)
+
+
 class TestText:
     def test_text_as_it_was_said_has_no_flaw(self) -> None:
         assert not list(text_flaws(a_job().records))
