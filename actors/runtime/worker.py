@@ -94,7 +94,7 @@ class Worker:
             await self._puller.close()
         self._freed.set()
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=within)
+            await asyncio.wait(self._tasks, timeout=0 if self.trouble else within)  # what hangs is not waited for
         for step in list(self._steps.values()):
             step.release("the worker is stopping")
         self._company.disband()

@@ -258,3 +258,18 @@ async def test_a_job_that_was_deleted_while_it_ran_is_let_go(servers: Servers, o
             await hand.worker.drain(BACKSTOP_S)
     assert await office.journal.reader.last(job.address.tenant, job.address.job) is None
     assert await office.waiting("write") == (0, 0)
+
+
+@R1
+async def test_a_drain_does_not_wait_for_an_engine_that_hangs(servers: Servers, office: Office) -> None:
+    stuck, fast = Scripted(says=SPEECH, cues=(Cue("hang", at=3),)), Scripted(says=SPEECH)
+    pipeline, writing, polishing = analysis(stuck)
+    async with a_hand(servers, pipeline, writing, hang_after=0.3) as first, asyncio.timeout(BACKSTOP_S):
+        job = await office.post(pipeline, Question())
+        while not first.worker.trouble:  # noqa: ASYNC110  # it is a matter of time, and of nothing else
+            await asyncio.sleep(0.01)
+        await first.worker.drain(10 * BACKSTOP_S)
+    async with a_hand(servers, pipeline, replace(writing, uses=fast)), a_hand(servers, pipeline, polishing):
+        records = await office.outcome(job)
+    assert kinds(records) == ["handoff", "step.started", "step.released", "step.started", "handoff", "completed"]
+    assert stuck.pulse().steps + fast.pulse().steps == TOKENS
