@@ -47,7 +47,7 @@ chaos browser: setup
 	else echo 'tests/$@ holds no tests yet'; fi
 
 bench: setup
-	@for name in overhead gpu_vs_cpu report; do $(BIN)/python -m "benchmarks.$$name" || exit; done
+	@for name in overhead gpu_vs_cpu recovery report; do $(BIN)/python -m "benchmarks.$$name" || exit; done
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -7,6 +7,7 @@ import time
 
 from actors import Job, Message, Pipeline, stage
 from actors.engines import Engine, Scripted, Vllm
+from benchmarks.tally import Tallied
 
 FIRST_TOKEN_S = 0.05
 TOKEN_S = 0.02
@@ -67,6 +68,15 @@ async def generate(ask: Ask, job: Job, engine: Engine) -> Said:
     return await _speak(ask, job, engine)
 
 
+recounted = Tallied(says="turn " * 256, first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S)
+"""What `recount` speaks with; each process of a worker sets it up anew."""
+
+
+@stage(uses=recounted, concurrency=32)
+async def recount(ask: Ask, job: Job, engine: Engine) -> Said:
+    return await _speak(ask, job, engine)
+
+
 @stage()
 async def send(ask: Ask, job: Job) -> Passed:
     return Passed()
@@ -103,6 +113,7 @@ async def think_for_real(crunched: Crunched, job: Job, engine: Engine) -> Said:
 
 recital = Pipeline("recital", recite)
 generation = Pipeline("generation", generate)
+retelling = Pipeline("retelling", recount)
 relay = Pipeline("relay", send, receive)
 shelf = Pipeline("shelf", shelve)
 study = Pipeline("study", crunch, think)

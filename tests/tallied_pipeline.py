@@ -7,10 +7,12 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 from pathlib import Path
+from typing import Self
 
 from actors import Job, Message, Pipeline, stage
 from actors.contracts.generation import Piece, Sampling
-from actors.engines import Engine, Scripted
+from actors.engines import Engine
+from benchmarks.tally import Tallied, Tally
 
 FOLDER = "TALLY"
 """The variable of the environment that names the folder of the tally; every replica inherits it."""
@@ -18,57 +20,33 @@ FOLDER = "TALLY"
 WORDS = " ".join(f"w{n:03}" for n in range(120))
 TOKEN_S = 0.05
 
-
-class Tally:
-    """What all engines together have made."""
-
-    def __init__(self, folder: Path) -> None:
-        self._tokens = folder / "tokens"
-        self._hang = folder / "hang"
-
-    def add(self, tokens: int) -> None:
-        file = os.open(self._tokens, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-        try:
-            os.write(file, b"." * tokens)
-        finally:
-            os.close(file)
-
-    @property
-    def tokens(self) -> int:
-        """How many tokens were made so far."""
-        return self._tokens.stat().st_size if self._tokens.exists() else 0
-
-    def hang(self) -> None:
-        """Let one engine, the first that goes on, make nothing more for anybody."""
-        self._hang.touch()
-
-    def takes_it_to_hang(self) -> bool:
-        """Whether it is this engine."""
-        with suppress(FileNotFoundError):
-            self._hang.unlink()
-            return True
-        return False
+HANG, TOKENS = "hang", "tokens"
+"""Its files: the first engine that finds the one makes nothing more for anybody; the other is the tally."""
 
 
-class Tallied(Scripted):
-    """The scripted engine, with a tally."""
+class Hanging(Tallied):
+    """The scripted engine with a tally, which hangs when it is told to."""
 
-    _hangs = False
+    async def __aenter__(self) -> Self:
+        self._folder = Path(os.environ[FOLDER])
+        self._hangs = False
+        self.tally = Tally(self._folder / TOKENS)
+        return await super().__aenter__()
 
     async def generate(
         self, request: str, prompt: Sequence[int], sampling: Sampling, *, said: Sequence[int] = ()
     ) -> AsyncGenerator[Piece, None]:
-        tally = Tally(Path(os.environ[FOLDER]))
         async with aclosing(super().generate(request, prompt, sampling, said=said)) as pieces:
-            while True:
-                self._hangs = self._hangs or tally.takes_it_to_hang()
-                if self._hangs:
-                    await asyncio.Event().wait()
-                piece = await anext(pieces, None)
-                if piece is None:
-                    return
-                tally.add(len(piece.tokens))
+            while not self._is_told_to_hang() and (piece := await anext(pieces, None)):
                 yield piece
+            if self._hangs:
+                await asyncio.Event().wait()
+
+    def _is_told_to_hang(self) -> bool:
+        with suppress(FileNotFoundError):
+            (self._folder / HANG).unlink()
+            self._hangs = True
+        return self._hangs
 
 
 class Tune(Message):
@@ -83,7 +61,7 @@ class Song(Message):
     text: str
 
 
-@stage(uses=Tallied(says=WORDS, first_token_s=TOKEN_S, token_s=TOKEN_S), concurrency=8, replicas=2)
+@stage(uses=Hanging(says=WORDS, first_token_s=TOKEN_S, token_s=TOKEN_S), concurrency=8, replicas=2)
 async def sing(tune: Tune, job: Job, engine: Engine) -> Song:
     return Song(text=await job.speak(engine, tune.name, max_tokens=1_000))
 

@@ -29,6 +29,15 @@ def test_overhead_takes_every_part(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
+def test_recovery_takes_every_part_and_loses_no_job(tmp_path: Path) -> None:
+    result = run("recovery", tmp_path)
+    assert {measure.part for measure in result.measures} == {"a", "b", "c"}
+    [lost] = [measure.estimate.value for measure in result.measures if measure.question == "jobs without an answer"]
+    assert lost == 0
+    assert result.quick
+
+
+@pytest.mark.timeout(300)
 def test_gpu_vs_cpu_takes_both_curves_and_draws_them(tmp_path: Path) -> None:
     result = run("gpu_vs_cpu", tmp_path)
     assert {measure.part for measure in result.measures} == {"GPU", "CPU"}

@@ -18,12 +18,13 @@ from actors.engines.scripted import tokens_of
 from actors.journal import Journal
 from actors.replies import Cancelled, Delta, Event, Replica
 from benchmarks.installed import Installed
-from tests.tallied_pipeline import FOLDER, WORDS, Tally
+from benchmarks.tally import Tally
+from tests.tallied_pipeline import FOLDER, HANG, TOKENS, WORDS
 from tests.verify import kinds, said, verify
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.asyncio(loop_scope="module")]
 
-TOKENS = len(tokens_of(WORDS))
+LENGTH = len(tokens_of(WORDS))
 JOBS = 12
 BACKSTOP_S = 120.0
 LOOK_EVERY_S = 0.1
@@ -32,22 +33,24 @@ EVERYTHING = {"handoff", "step.started", "step.released", "completed"}
 
 
 @pytest.fixture(scope="module")
-def tally(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tally]:
-    folder = tmp_path_factory.mktemp("tally")
+def backstage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The folder through which a test and all engines hear of each other."""
+    folder = tmp_path_factory.mktemp("backstage")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(FOLDER, str(folder))
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
-        yield Tally(folder)
+        yield folder
 
 
 class Theatre:
     """An installation whose one stage sings, and what a test has beside it."""
 
-    def __init__(self, installed: Installed, client: AsyncHeadrace, journal: Journal, tally: Tally) -> None:
+    def __init__(self, installed: Installed, client: AsyncHeadrace, journal: Journal, backstage: Path) -> None:
         self.installed = installed
         self.client = client
         self.journal = journal
-        self.tally = tally
+        self.tally = Tally(backstage / TOKENS)
+        self.hang = backstage / HANG
 
     async def submit(self, jobs: int = JOBS) -> list[str]:
         return [(await self.client.submit("songs", {"name": f"tune {n}"})).id for n in range(jobs)]
@@ -89,7 +92,7 @@ class Theatre:
             handed_back = sum(isinstance(record.event, StepReleased) for record in records)
             assert len(starts(records)) == handed_back + 1, "an attempt ended without a word: that counts as a crash"
             released += handed_back
-        assert computed == len(jobs) * TOKENS
+        assert computed == len(jobs) * LENGTH
         return released
 
 
@@ -98,14 +101,14 @@ def starts(records: list[Record]) -> list[StepStarted]:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def theatre(tally: Tally, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Theatre]:
+async def theatre(backstage: Path, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Theatre]:
     pipelines = ("tests.tallied_pipeline:songs",)
     async with (
         Installed(tmp_path_factory.mktemp("data"), pipelines, drain=1.0, hang_after=1.0, ack_wait=10.0) as installed,
         AsyncHeadrace(f"http://{installed.address.host}:{installed.address.port}", patience=Patience(60)) as client,
         Journal.open([installed.nats_url], "test") as journal,
     ):
-        yield Theatre(installed, client, journal, tally)
+        yield Theatre(installed, client, journal, backstage)
 
 
 @asynccontextmanager
@@ -149,7 +152,7 @@ async def test_a_hung_engine_is_replaced_and_its_jobs_go_on(theatre: Theatre) ->
         jobs = await theatre.submit(6)
         while not all([said(await theatre.log(job), "sing") for job in jobs]):  # noqa: ASYNC110
             await asyncio.sleep(LOOK_EVERY_S)
-        theatre.tally.hang()
+        theatre.hang.touch()
         await theatre.until_ready(1, but=before)
         await asyncio.gather(*(theatre.client.wait(job) for job in jobs))
     assert await theatre.assert_whole(jobs, made[0]) == len(jobs)

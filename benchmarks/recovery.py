@@ -1,0 +1,118 @@
+"""What crashes cost, beside the bare thing, in one interleaved run: `python -m benchmarks.recovery`."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import tempfile
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvloop
+from pydantic import JsonValue
+
+from actors.engines import Vllm, smollm2
+from actors.journal.journal import Journal
+from actors.journal.server import EmbeddedServer
+from actors.journal.server_config import free_ports, is_free
+from benchmarks.hands import HOST, Staff, staff
+from benchmarks.machine import ROOT, machine
+from benchmarks.pipelines import TOKEN_S, generation, retelling
+from benchmarks.progress import tell
+from benchmarks.report import table
+from benchmarks.restarting import BareServer, restart, restarted
+from benchmarks.result import RESULTS, Bar, Measure, Result
+from benchmarks.taking_over import Load, Relief, taken_over
+from benchmarks.tally import Tallied
+from benchmarks.wasting import waste, wasted
+from benchmarks.wire import Address
+
+PIPELINES = ("benchmarks.pipelines:retelling",)
+REAL_PIPELINES = (*PIPELINES, "benchmarks.pipelines:generation")
+
+SCRIPTED_LOAD = Load(words=10, tokens=48, before=8)
+REAL_LOAD = Load(words=400, tokens=48, before=8)
+
+RECOVERED, NOT_WASTED, RESTARTED = Bar(most=1.5), Bar(most=1.02), Bar(most=3)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How much to measure: kills for each prefill of the scripted engine and for vLLM, blocks of jobs, and crashes."""
+
+    prefills_s: tuple[float, ...] = (0.1, 1.0)
+    kills: int = 20
+    real_kills: int = 6
+    blocks: int = 8
+    jobs: int = 100
+    tokens: int = 64
+    crashes: int = 10
+
+
+QUICK = Plan(prefills_s=(0.1,), kills=2, blocks=2, jobs=10, tokens=16, crashes=1)
+
+
+async def takeovers(hired: Staff, journal: Journal, plan: Plan, model: Path | None) -> list[Measure]:
+    """(a) SIGKILL of a worker to the next new token at a reader."""
+    measures = []
+    for prefill in plan.prefills_s:
+        async with Tallied(says="turn " * 256, first_token_s=prefill, token_s=TOKEN_S) as engine:
+            relief = Relief(hired, journal, retelling, engine, SCRIPTED_LOAD, first_token_s=prefill)
+            measures += taken_over(f"scripted engine ({prefill:g} s)", await relief.kills(plan.kills), RECOVERED)
+    if model:
+        async with Vllm(str(model)) as real:
+            relief = Relief(hired, journal, generation, real, REAL_LOAD)
+            measures += taken_over("vLLM", await relief.kills(plan.real_kills), RECOVERED)
+    return measures
+
+
+async def measure(plan: Plan, *, real: bool) -> Result:
+    """Start a server and what works for it, take every part in its order, and stop it all."""
+    began, home = datetime.now(UTC), ROOT / ".headrace"
+    home.mkdir(exist_ok=True)
+    model = smollm2.prepare(home / "models", say=tell) if real else None
+    async with AsyncExitStack() as stack:
+        # On the disk that an installation would use: a folder in memory syncs nothing.
+        data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=home)))
+        facts = machine(data)
+        server = await stack.enter_async_context(EmbeddedServer(data / "nats"))
+        settings: dict[str, JsonValue] = {
+            "nats_url": server.url,
+            "nats_sys_url": server.sys_url,
+            "max_bytes": server.jobs_bytes,
+            "audit_max_bytes": server.audit_bytes,
+            "pipelines": list(REAL_PIPELINES if real else PIPELINES),
+            "model": str(model or ""),
+        }
+        hired = await stack.enter_async_context(staff(settings))
+        [port] = free_ports(1, is_free)
+        await hired.hire("clock")
+        await hired.hire("ingress", port=port)
+        journal = await stack.enter_async_context(Journal.open([server.url], "benchmark"))
+        measures = await takeovers(hired, journal, plan, model)
+        blocks = await waste(hired, journal, data, blocks=plan.blocks, jobs=plan.jobs, tokens=plan.tokens)
+        (data / "bare").mkdir()
+        bare = await stack.enter_async_context(BareServer(data / "bare"))
+        path = f"/v1/pipelines/{retelling.name}/jobs"
+        crashes = await restart(server, bare, Address(HOST, port), path, times=plan.crashes)
+        measures += [*wasted(blocks, NOT_WASTED), *restarted(crashes, RESTARTED)]
+    return Result.of("recovery", facts, measures, began=began, quick=plan is QUICK)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="only see that it runs; without vLLM")
+    parser.add_argument("--no-vllm", action="store_true", help="leave the real model out")
+    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the result (default: %(default)s)")
+    options = parser.parse_args()
+    logging.getLogger("actors").setLevel(logging.ERROR)  # that connections break is what is measured
+    plan = QUICK if options.quick else Plan()
+    result = uvloop.run(measure(plan, real=not (options.quick or options.no_vllm)))
+    print(table(result))
+    tell(f"written to {result.write(options.out)}")
+
+
+if __name__ == "__main__":
+    main()
