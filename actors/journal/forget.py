@@ -7,9 +7,8 @@ import base64
 from collections.abc import Iterable
 
 from actors.journal.connection import ApiError, Link, Unanswered
-from actors.journal.lag import NO_STREAM
 from actors.journal.read import NO_MESSAGE
-from actors.journal.topology import AUDIT, JOBS
+from actors.journal.topology import AUDIT, JOBS, NO_STREAM
 
 NOT_FOUND = 10043
 NOT_DELETED = 10057

@@ -11,10 +11,9 @@ from typing import Any
 from actors.contracts.subjects import LANES, Lane, consumer_name, handoffs
 from actors.journal.connection import ApiError, Link
 from actors.journal.read import Reader
-from actors.journal.topology import JOBS
+from actors.journal.topology import JOBS, NO_STREAM
 
 NO_CONSUMER = 10014
-NO_STREAM = 10059
 
 
 @dataclass(frozen=True, slots=True)

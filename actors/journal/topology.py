@@ -33,7 +33,9 @@ MAX_CONSUMERS = 4_096
 ACK_WAIT_S = 30.0
 """The lease: how long a hand-off is a worker's without a sign of progress, in seconds."""
 
+NO_ROOM = 10047
 NAME_IN_USE = 10058
+NO_STREAM = 10059
 NOBODY_LEADS = (10008, 10009)
 PAUSE_S = 0.1
 
@@ -142,12 +144,25 @@ async def ensure(
 
 async def _ensure_stream(link: Link, config: dict[str, Any]) -> None:
     name = config["name"]
+    # First as if it were there: a CREATE counts what such a stream reserves a second time, and is refused for it.
+    if await _update(link, config):
+        return
     try:
         await _call(link, f"STREAM.CREATE.{name}", config)
     except ApiError as error:
-        if error.code != NAME_IN_USE:
+        if error.code not in (NAME_IN_USE, NO_ROOM) or not await _update(link, config):
             raise
-        await _call(link, f"STREAM.UPDATE.{name}", config)
+
+
+async def _update(link: Link, config: dict[str, Any]) -> bool:
+    """Whether there is such a stream."""
+    try:
+        await _call(link, f"STREAM.UPDATE.{config['name']}", config)
+    except ApiError as error:
+        if error.code != NO_STREAM:
+            raise
+        return False
+    return True
 
 
 async def _ensure_consumer(link: Link, config: dict[str, Any]) -> None:
