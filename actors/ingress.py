@@ -33,6 +33,7 @@ from actors.journal import Journal, Refused, Unanswered, Undecided
 from actors.journal.connection import ApiError
 from actors.journal.journal import PatientJournal
 from actors.journal.lag import stage_lag
+from actors.journal.room import check_storing
 from actors.journal.topology import JOBS, ensure
 from actors.pipeline import Pipeline
 from actors.review import Review
@@ -48,6 +49,10 @@ PATIENCE_S = 5.0
 
 READ_PATIENCE_S = 1.0
 READY_S = 1.0
+_NOT_READY = (
+    "Nothing can be stored: nats-server cannot be reached, or its disk is full. After that it stores nothing until "
+    "it is started again: make room, and restart it. `headrace up` restarts its own."
+)
 
 
 def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIENCE_S) -> FastAPI:
@@ -185,8 +190,11 @@ class Ingress:
         journal = await self._log.opened(0)
         try:
             await journal.appends.api(f"STREAM.INFO.{JOBS}", timeout=READY_S)
+            await check_storing(journal, timeout=READY_S)
         except ApiError as error:
             raise unavailable(error, "The log is not there; it is made when this process starts.") from error
+        except Unanswered as error:
+            raise unavailable(error, _NOT_READY) from error
         return _json({"status": "ready"})
 
     async def _cancel(self, id: str, reason: str | None, by: str) -> Response:

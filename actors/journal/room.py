@@ -15,6 +15,13 @@ from actors.journal.topology import JOBS
 DEAD_SHARE = 0.1
 """The part of all jobs that dead letters may be."""
 
+NOBODYS = "job.none.none.none.none"
+"""A subject on which nothing is ever said."""
+
+
+class NotStoring(Unanswered):
+    """The server is there and stores nothing, most often because its disk is full: it waits for a person."""
+
 
 @dataclass(frozen=True, slots=True)
 class Room:
@@ -58,6 +65,17 @@ async def measure(journal: Journal, flows: Iterable[Iterable[Flow]], *, max_jobs
         size(journal), journal.reader.count(facts(DONE)), journal.reader.count(facts(DEAD))
     )
     return Room(taken, most, running + done + dead, max_jobs, dead)
+
+
+async def check_storing(journal: Journal, *, timeout: float) -> None:
+    """Raises NotStoring when the server says that it stores nothing, Unanswered when it says nothing.
+
+    It asks for a purge of what nobody has: that changes nothing, and is refused (10051) as any write is.
+    """
+    try:
+        await journal.signals.api(f"STREAM.PURGE.{JOBS}", {"filter": NOBODYS}, timeout=timeout)
+    except ApiError as error:
+        raise NotStoring(f"nats-server stores nothing: {error}") from error
 
 
 async def size(journal: Journal) -> tuple[int, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import shutil
 from contextlib import AsyncExitStack
 from pathlib import Path
 from types import TracebackType
@@ -13,6 +12,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
+from actors.journal.disk import free, stopped_storing
 from actors.journal.folder import DataFolder, DataInUse, FolderError
 from actors.journal.server_config import Identity, ServerError, is_free, render
 from actors.journal.server_process import ServerProcess, check, find_binary
@@ -29,9 +29,14 @@ CRASH_LOG = "nats-server.crash.log"
 DIED = "server_died"
 RESTARTED = "server_restarted"
 RESTART_FAILED = "server_restart_failed"
+DISK_FULL = "server_disk_full"
+DISK_HAS_ROOM = "server_disk_has_room"
 
 MIN_FREE = 32 << 20
 """A disk with less than this left, in bytes, is full."""
+
+LOOK_S = 1.0
+"""How often it is looked whether the server still stores."""
 
 READY_S = 120.0
 STEADY_S = 10.0
@@ -61,6 +66,7 @@ class EmbeddedServer:
     What it stores is on disk before it is acknowledged (`sync="always"`, or a JetStream `sync_interval`). When it dies
     it is started again, on the same ports, for as long as this is open; each death and return is a log line. Ports,
     passwords and data are kept in `folder` for the next program. It dies with this process, also when that is killed.
+    After a full disk it stores nothing until it is started again, which is done once there is room: that is logged.
     Entering raises DataInUse, FolderError or ServerError, whose message says what to do.
     """
 
@@ -73,6 +79,8 @@ class EmbeddedServer:
         self._program: Path
         self._identity: Identity
         self._process: ServerProcess
+        self._serving = False
+        self._stopped_for_room = False
 
     async def __aenter__(self) -> Self:
         async with AsyncExitStack() as stack:
@@ -80,7 +88,9 @@ class EmbeddedServer:
             self._program = self._binary or find_binary()
             self._process = await self._start()
             stack.push_async_callback(self._stop)
-            stack.push_async_callback(_cancel, asyncio.create_task(self._supervise(), name="nats-server"))
+            self._serving = True
+            for task in (self._supervise(), self._watch_disk()):
+                stack.push_async_callback(_cancel, asyncio.create_task(task, name="nats-server"))
             self._stack = stack.pop_all()
         return self
 
@@ -141,13 +151,13 @@ class EmbeddedServer:
 
     def _configure(self) -> None:
         """Decide who the server is, and write down what it is told. Raises FolderError or ServerError."""
-        free = shutil.disk_usage(self._folder.path).free
-        if free < MIN_FREE:
+        left = free(self._folder.path)
+        if left < MIN_FREE:
             raise FolderError(
-                f"the disk of {self._folder.path} is full ({free >> 20} MiB free): make room, or choose another folder"
+                f"the disk of {self._folder.path} is full ({left >> 20} MiB free): make room, or choose another folder"
             )
         kept = kept_identity(self._folder.path) or Identity.new(is_free)
-        self._identity = kept.on_free_ports(is_free).with_room(free)
+        self._identity = kept.on_free_ports(is_free).with_room(left)
         self._folder.write(IDENTITY, self._identity.model_dump_json(indent=2).encode())
         told = render(self._identity, folder=self._folder.path, log=self._path(LOG), sync=self._sync)
         check(self._program, self._folder.write(CONFIG, os.fsencode(told)))
@@ -169,9 +179,12 @@ class EmbeddedServer:
         deaths, began = 0, clock()
         while True:
             code = await self._process.wait()
+            self._serving = False
             deaths = 1 if clock() - began > STEADY_S else deaths + 1
-            reason = self._process.last_words()
-            log.error("nats-server died", extra={"action": DIED, "code": code, "reason": reason, "deaths": deaths})
+            if not self._stopped_for_room:
+                reason = self._process.last_words()
+                log.error("nats-server died", extra={"action": DIED, "code": code, "reason": reason, "deaths": deaths})
+            self._stopped_for_room = False
             while not await self._restart(after=restart_delay(deaths)):
                 deaths += 1
             began = clock()
@@ -185,8 +198,32 @@ class EmbeddedServer:
         except ServerError as error:
             log.error("nats-server does not start", extra={"action": RESTART_FAILED, "reason": str(error)})
             return False
+        self._serving = True
         log.warning("nats-server is back", extra={"action": RESTARTED, "pid": self.pid})
         return True
+
+    async def _watch_disk(self) -> None:
+        """Stop a server that a full disk has stopped storing, once there is room, so that it is started again.
+
+        Not before, and not again and again: what it could not write then has to fit, whatever else the disk says.
+        """
+        needed, frozen = 0, self._process
+        while True:
+            await asyncio.sleep(LOOK_S)
+            left = free(self._folder.path)
+            if not needed:
+                frozen, reason = self._process, await stopped_storing(self._identity)
+                # One that is on its way up says so too; only where the disk is full will it never be up.
+                if reason and (self._serving or left < MIN_FREE):
+                    needed = left + MIN_FREE
+                    told = {"action": DISK_FULL, "reason": reason, "free": left, "needed": needed}
+                    log.error("nats-server stores nothing any more: make room on its disk", extra=told)
+            elif left >= needed:
+                needed = 0
+                log.warning("the disk has room: nats-server is started again", extra={"action": DISK_HAS_ROOM})
+                if self._process is frozen:
+                    self._stopped_for_room = self._serving
+                    await frozen.stop(self._grace)
 
     async def _stop(self) -> None:
         await self._process.stop(self._grace)
