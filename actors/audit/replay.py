@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from actors.journal.topology import FACTS, WEEK_S
 from actors.journal.trail import Hole, Trail
 
 KEPT = timedelta(seconds=WEEK_S)
+AT_ONCE = 32
+"""So many jobs are compared beside each other."""
 
 Progress = Callable[[int], None]
 """Told how many entries are done."""
@@ -42,6 +45,15 @@ async def replay(trail: Trail, reader: Reader, *, now: datetime, progress: Progr
     return await _Replay(trail, reader, now, progress).run()
 
 
+@dataclass(frozen=True, slots=True)
+class _Due:
+    """A job whose facts are together, up to a sequence of the live log."""
+
+    job: str
+    facts: list[Record]
+    upto: int
+
+
 class _Replay:
     def __init__(self, trail: Trail, reader: Reader, now: datetime, progress: Progress) -> None:
         self._trail = trail
@@ -50,6 +62,7 @@ class _Replay:
         self._progress = progress
         self._facts: dict[str, list[Record]] = {}
         self._ended: set[str] = set()
+        self._due: list[_Due] = []
         self._done = Replayed()
         self._copied = 0
 
@@ -62,8 +75,12 @@ class _Replay:
             taken += 1
             if taken % 1_000 == 0:
                 self._progress(taken)
+        await self._settle_due()
         for job, facts in self._facts.items():
-            await self._settle(job, facts, upto=self._copied)
+            self._due.append(_Due(job, facts, self._copied))
+            if len(self._due) == AT_ONCE:
+                await self._settle_due()
+        await self._settle_due()
         await self._look_for_others()
         return self._done
 
@@ -78,7 +95,13 @@ class _Replay:
         self._facts.setdefault(job, []).append(record)
         if isinstance(event, Outcome):
             self._ended.add(job)
-            await self._settle(job, self._facts.pop(job), upto=record.seq)
+            self._due.append(_Due(job, self._facts.pop(job), record.seq))
+            if len(self._due) == AT_ONCE:
+                await self._settle_due()
+
+    async def _settle_due(self) -> None:
+        due, self._due = self._due, []
+        await asyncio.gather(*(self._settle(each.job, each.facts, upto=each.upto) for each in due))
 
     async def _settle(self, job: str, facts: Sequence[Record], *, upto: int) -> None:
         try:
