@@ -31,6 +31,10 @@ FIRST_PAUSE_S = 0.025
 LONGEST_PAUSE_S = 1.0
 """How long a puller waits before it asks again where nobody can give it anything, in seconds: at first, at most."""
 
+GIVE_BACK_S = 0.1
+"""After how many seconds a hand-off that nobody takes any more is given out again. At once, the server would give it to
+the pull that it came by, over and over, until its deliveries are used up."""
+
 BATCH_TURN = 20
 """Every so many-th sweep asks the batch lane first, so that it is never starved."""
 
@@ -78,10 +82,10 @@ class Acks:
 
 
 class Puller:
-    """Gives one stage's hand-offs to a worker, never more than `room()` says fit right now.
+    """Gives one stage's hand-offs to a worker, never more than `room()` said would fit when they were asked for.
 
-    A sweep asks the lanes in order without waiting. Only when all are empty does a standing pull per lane wait, for one
-    hand-off each; a surplus arrival (two lanes at once, one slot) goes straight back.
+    A sweep asks the lanes in order without waiting; what it asked for is taken. Only when all are empty does a standing
+    pull per lane wait, for one hand-off each; a surplus arrival (two lanes at once, one slot) goes straight back.
     """
 
     def __init__(self, link: Link, stage: str, room: Callable[[], int], lanes: Sequence[Lane] = LANES) -> None:
@@ -110,7 +114,7 @@ class Puller:
         self._link.reconnected.append(self._on_reconnect)
 
     async def next(self) -> list[Delivery]:
-        """Wait for deliveries; at least one, and no more than there is room for. None once `close` was called.
+        """Wait for deliveries; at least one, and no more than there was room for. None once `close` was called.
 
         Ask only while there is room. Survives restarts of the server.
         """
@@ -143,7 +147,9 @@ class Puller:
             await self._acks.again(self._arrived.popleft().ack)
 
     def _take(self) -> list[Delivery]:
-        return [self._arrived.popleft() for _ in range(min(self._room(), len(self._arrived)))]
+        taken = list(self._arrived)
+        self._arrived.clear()
+        return taken
 
     async def _sweep(self) -> None:
         self._sweeps += 1
@@ -197,7 +203,11 @@ class Puller:
     async def _on_swept(self, message: Msg) -> None:
         sweep, headers = self._asking, message.headers or {}
         if "Status" not in headers:
-            await self._arrive(Delivery.of(message))
+            delivery = Delivery.of(message)
+            if self._closing:
+                await self._acks.again(delivery.ack, GIVE_BACK_S)
+            else:
+                self._arrived.append(delivery)
             if sweep:
                 sweep.left -= 1
         if sweep and (sweep.left <= 0 or ("Status" in headers and message.subject.endswith(f".{sweep.token}"))):
@@ -213,15 +223,16 @@ class Puller:
             return
         self._standing.pop(lane, None)
         if status is None:
-            await self._arrive(Delivery.of(message))
+            await self._arrive_unasked(Delivery.of(message))
         elif status not in ("404", "408"):
             log.info("a standing pull ended", extra={"action": "pull_ended", "stage": self._stage, "reason": status})
             self._ended_oddly += 1
             await asyncio.sleep(min(FIRST_PAUSE_S * 2**self._ended_oddly, LONGEST_PAUSE_S))
         self._woken.set()
 
-    async def _arrive(self, delivery: Delivery) -> None:
-        if self._closing or self._room() <= len(self._arrived):
+    async def _arrive_unasked(self, delivery: Delivery) -> None:
+        expected = len(self._arrived) + (self._asking.left if self._asking else 0)
+        if self._closing or self._room() <= expected:
             await self._acks.again(delivery.ack)
         else:
             self._arrived.append(delivery)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 
 from actors.contracts.events import NotAnEvent
@@ -19,6 +19,8 @@ from actors.runtime.step import Bench, Step
 log = logging.getLogger(__name__)
 
 UNREADABLE_PAUSE_S = 30.0
+TROUBLE_PAUSE_S = 1.0
+"""How long a job waits that came to a worker whose engine is dead or hangs, so that another is there, in seconds."""
 
 
 class Worker:
@@ -64,9 +66,7 @@ class Worker:
     def look(self, claim: str) -> None:
         """Let the step that runs this claim look into the log again, beside whatever it does."""
         if step := self._steps.get(claim):
-            task = asyncio.create_task(step.look())
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._later(step.look())
 
     async def run(self) -> None:
         """Work until drained."""
@@ -121,6 +121,9 @@ class Worker:
         return 0 if self._draining or self.trouble else max(0, self._company.most - len(self._steps))
 
     def _begin(self, delivery: Delivery) -> None:
+        if self.trouble:  # since it was asked for
+            self._later(self._bench.acks.again(delivery.ack, TROUBLE_PAUSE_S))
+            return
         claim = secrets.token_hex(8)
         try:
             step = Step(self._bench, self._company, delivery, claim)
@@ -128,9 +131,7 @@ class Worker:
             self._pass_over(delivery, error)
             return
         self._steps[claim] = step
-        task = asyncio.create_task(self._run(step))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._later(self._run(step))
 
     async def _run(self, step: Step) -> None:
         try:
@@ -153,7 +154,11 @@ class Worker:
         """Nothing can be said about bytes that are no hand-off; they stay in the log, and the lag shows them."""
         fields = {"action": "not_a_handoff", "seq": delivery.record.seq, "reason": str(error)}
         log.error("this is no hand-off", extra=fields)
-        task = asyncio.create_task(self._bench.acks.again(delivery.ack, UNREADABLE_PAUSE_S))
+        self._later(self._bench.acks.again(delivery.ack, UNREADABLE_PAUSE_S))
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        """Do it beside what else goes on; before the worker ends."""
+        task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

@@ -284,3 +284,36 @@ async def test_a_stage_without_its_consumers_is_asked_for_patiently(journal_r1: 
         assert puller._pulls < 30
         assert isinstance(office, Office)
         asking.cancel()
+
+
+async def test_what_was_asked_for_is_taken_though_there_is_no_room_any_more(journal: Journal) -> None:
+    """Given back, the server would give it to the same pull again and again, until its deliveries are used up."""
+    jobs = await post(journal, *["standard"] * 12)
+
+    class Shrinking(Slots):
+        """Room that is gone after it was asked about once for each lane."""
+
+        def __call__(self) -> int:
+            self.free = max(0, self.free - 4)
+            return self.free
+
+    async with pulling(journal, Shrinking(20)) as puller:
+        got = await take(puller)
+    assert sorted(jobs_of(got)) == sorted(jobs)
+    assert {delivery.count for delivery in got} == {1}
+
+
+async def test_what_comes_while_the_puller_closes_is_given_out_again_once(journal: Journal) -> None:
+    jobs = await post(journal, *["standard"] * 40)
+    async with pulling(journal, Slots(64)) as puller:
+        asking = asyncio.create_task(puller.next())
+        while not asking.done() and puller._asking is None:
+            await asyncio.sleep(0)
+        puller._closing = True
+        assert await asking == []
+    async with pulling(journal, Slots(64)) as puller:
+        got: list[Delivery] = []
+        while len(got) < len(jobs):
+            got += await take(puller)
+    assert sorted(jobs_of(got)) == sorted(jobs)
+    assert max(delivery.count for delivery in got) <= 2
