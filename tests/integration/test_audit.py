@@ -22,8 +22,9 @@ from actors.contracts.chain import digest
 from actors.contracts.errors import HeadraceError
 from actors.contracts.subjects import job_filter
 from actors.journal import Journal
-from actors.journal.topology import AUDIT, JOBS, _ensure_stream, audit_stream, jobs_stream
+from actors.journal.topology import AUDIT, JOBS, NS, _ensure_stream, audit_stream, jobs_stream
 from actors.journal.trail import Entry, Trail
+from tests.actions import watched_actions
 from tests.integration.conftest import R1, opened
 from tests.ledger import FACTS, a_job, a_started_job, complete, copied, entries, jobs, until
 from tests.nats_servers import Servers, cluster, lone
@@ -308,11 +309,52 @@ async def test_a_job_that_is_made_anew_after_it_was_forgotten_is_another_one(jou
     assert not (await replayed(journal)).findings
 
 
+async def remake(journal: Journal, **differently: object) -> None:
+    """Make the audit log anew, set up otherwise than it should be."""
+    await journal.signals.api(f"STREAM.DELETE.{AUDIT}")
+    await _ensure_stream(journal.signals, audit_stream(replicas=1, max_bytes=1 << 30) | differently)
+
+
+@R1
+async def test_a_log_with_nothing_in_it_is_whole(journal: Journal, tmp_path: Path) -> None:
+    assert await signed(journal, tmp_path) == 0
+    verdict = await verified(journal)
+    assert (verdict.entries, verdict.findings) == (0, [])
+    assert not (await replayed(journal)).findings
+
+
+@R1
+async def test_what_has_expired_is_not_missed(journal: Journal, tmp_path: Path) -> None:
+    await remake(journal, max_age=NS)
+    first = await jobs(journal, 2)
+    await signed(journal, tmp_path)
+
+    async def has_expired() -> bool:
+        return (await Trail(journal.replays).span()).first > 2 * FACTS
+
+    await until(has_expired)
+    await forget(journal, *first)
+    later = await a_job(journal)
+    await copied(journal, later.chain.seq)
+    await _ensure_stream(journal.signals, audit_stream(replicas=1, max_bytes=1 << 30) | {"max_age": NS * 3_600})
+    # The log may keep for an hour from now on what it has; of what it let go of, an hour later nothing is asked.
+    verdict = await verified(journal, tmp_path, after=timedelta(hours=1))
+    assert not verdict.findings
+
+
+@R1
+async def test_a_beginning_that_is_gone_before_its_time_is_found(journal: Journal, tmp_path: Path) -> None:
+    await remake(journal, deny_delete=False, deny_purge=False)
+    made = await jobs(journal, 3)
+    await signed(journal, tmp_path)
+    await journal.signals.api(f"STREAM.PURGE.{AUDIT}", {"seq": FACTS + 1})
+    await forget(journal)
+    assert named(await verified(journal, tmp_path)) == {("missing", made[0].address.job)}
+
+
 @R1
 async def test_entries_that_somebody_deleted_are_found(journal: Journal, tmp_path: Path) -> None:
-    await journal.signals.api(f"STREAM.DELETE.{AUDIT}")
-    open_to_all = {"deny_delete": False, "deny_purge": False}
-    await _ensure_stream(journal.signals, audit_stream(replicas=1, max_bytes=1 << 30) | open_to_all)
+    await remake(journal, deny_delete=False, deny_purge=False)
     made = await jobs(journal, 4)
     await signed(journal, tmp_path)
     await journal.signals.api(f"STREAM.MSG.DELETE.{AUDIT}", {"seq": FACTS + 2})
@@ -323,6 +365,39 @@ async def test_entries_that_somebody_deleted_are_found(journal: Journal, tmp_pat
     assert ("missing", made[1].address.job) in named(verdict)
     assert ("missing", made[2].address.job) in named(verdict)
     assert about(verdict) == {made[1].address.job, made[2].address.job, ""}
+
+
+@R1
+class TestAlarms:
+    """What the notary says in its log, so that somebody looks."""
+
+    async def test_a_log_that_is_full_is_told_with_what_waits(self, journal: Journal, tmp_path: Path) -> None:
+        await jobs(journal, 2)
+        trail = Trail(journal.replays)
+        taken = (await trail.span()).bytes
+        await _ensure_stream(journal.signals, audit_stream(replicas=1, max_bytes=taken + 100))
+        await a_job(journal)
+        with watched_actions() as actions:
+            running = asyncio.create_task(Notary(tmp_path, every=0.02).run(journal))
+            try:
+                line = await actions.next("audit_stalled", lag=FACTS)
+            finally:
+                running.cancel()
+        assert "HEADRACE_AUDIT_MAX_BYTES" in line["msg"]
+        assert not (await verified(journal, tmp_path)).findings
+
+    async def test_a_hole_and_an_end_that_is_gone_are_told(
+        self, journal: Journal, forger: Forger, tmp_path: Path
+    ) -> None:
+        await remake(journal, deny_delete=False)
+        await jobs(journal, 2)
+        await journal.signals.api(f"STREAM.MSG.DELETE.{AUDIT}", {"seq": 2})
+        with watched_actions() as actions:
+            await signed(journal, tmp_path)
+            assert actions.count("audit_hole", first=2, last=2) == 1
+            await forger.forge((await as_kept(journal))[:2])
+            assert await Notary(tmp_path).round(forger.trail, await forger.trail.span()) == 0
+            assert actions.count("audit_truncated", signed=2 * FACTS, last=2) == 1
 
 
 @R1
