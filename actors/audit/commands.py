@@ -120,8 +120,10 @@ def verify(
         err=True,
     )
     if span.lag:
-        full = f" ({span.trouble or 'it is full: HEADRACE_AUDIT_MAX_BYTES'})" if span.trouble or span.is_full else ""
-        typer.echo(f"{span.lag:,} facts are still to come from the log of jobs{full}", err=True)
+        typer.echo(f"{span.lag:,} facts are still to come from the log of jobs", err=True)
+    if span.is_full or span.trouble:
+        why = span.trouble or f"{span.bytes:,} of {span.max_bytes:,} bytes"
+        typer.echo(f"it is full, or nearly ({why}), and takes nothing more then: HEADRACE_AUDIT_MAX_BYTES", err=True)
     if not verdict.is_whole:
         found, jobs = len(verdict.findings), len(jobs_of(verdict.findings))
         raise HeadraceError(f"the audit log is not whole: {found:,} findings, about {jobs:,} jobs")

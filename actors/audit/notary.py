@@ -36,6 +36,12 @@ MOST_ENTRIES = 5_000
 """The most entries that one checkpoint covers."""
 
 
+SHORT_OF_ROOM = (
+    "the audit log is full, or nearly: then it takes nothing more, and nothing that it lacks is forgotten elsewhere; "
+    "raise HEADRACE_AUDIT_MAX_BYTES"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class _End:
     """Where the checkpoints end that there are."""
@@ -55,6 +61,7 @@ class Notary:
     def __init__(self, folder: Path, *, every: float = 60.0) -> None:
         self._folder = folder
         self._every = every
+        self._is_short = False
         self._known: tuple[int, _End] = (0, _End())
 
     async def run(self, journal: Journal) -> None:
@@ -110,9 +117,12 @@ class Notary:
         )
 
     def _alarm(self, span: Span) -> None:
-        if span.lag and (span.is_full or span.trouble):
-            fields = {"action": "audit_stalled", "lag": span.lag, "bytes": span.bytes, "reason": span.trouble}
-            log.error("the audit log takes nothing any more; give it room: HEADRACE_AUDIT_MAX_BYTES", extra=fields)
+        """Say once that there is no room, and again only after it was well in between."""
+        is_short = span.is_full or bool(span.trouble)
+        if is_short and not self._is_short:
+            fields = {"action": "audit_short_of_room", "lag": span.lag, "bytes": span.bytes, "reason": span.trouble}
+            log.error(SHORT_OF_ROOM, extra=fields)
+        self._is_short = is_short
 
     @contextmanager
     def _lock(self) -> Iterator[bool]:

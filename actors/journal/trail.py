@@ -64,7 +64,8 @@ class Hole:
 class Span:
     """How far the audit log reaches, as its leader knows it.
 
-    `lag` is how many facts of `JOBS` are still to come, and `trouble` why they do not, if the server says so.
+    `lag` is about how many facts of `JOBS` are still to come (one that is refused for room does not count), and
+    `trouble` why they do not, if the server says so.
     """
 
     first: int
