@@ -167,7 +167,7 @@ class Ingress:
         return _json({"pipelines": [reports.pipeline(pipeline) for pipeline in self._pipelines.values()]})
 
     async def stages(self, _: Request) -> Response:
-        """Every stage: what waits, what runs, and the workers that answer."""
+        """Every stage: what waits, what runs, and the workers that answer; and how full the log is."""
         journal = await self._log.connected(READ_PATIENCE_S)
         homes: dict[str, list[str]] = {}
         for pipeline in self._pipelines.values():
@@ -179,7 +179,8 @@ class Ingress:
         )
         told = zip(homes.items(), lags, workers, strict=True)
         now = self._now()
-        return _json({"stages": [reports.stage(name, home, lag, here, now=now) for (name, home), lag, here in told]})
+        stages = [reports.stage(name, home, lag, here, now=now) for (name, home), lag, here in told]
+        return _json({"stages": stages, "room": reports.room(await self._admission.room(journal, lags))})
 
     async def healthz(self, _: Request) -> Response:
         """This process answers."""

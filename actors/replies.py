@@ -203,6 +203,21 @@ class StageReport(Backlog):
     replicas: tuple[Replica, ...] = ()
 
 
+class RoomReport(Reply):
+    """How full the log is. From seven tenths on what has ended is forgotten, from nine tenths no new job is taken.
+
+    Dead letters are among the jobs; only a discard lets them go, so there is a bound over which somebody has to look.
+    `max_bytes` is None where the server sets no limit.
+    """
+
+    bytes: int
+    max_bytes: int | None = None
+    jobs: int
+    max_jobs: int
+    dead_letters: int
+    max_dead_letters: int
+
+
 class Event(Reply):
     """Something that happened to a job, number `n`. An event of a kind that this version does not know is just this.
 

@@ -16,7 +16,7 @@ from actors.http.drain import Drain
 from actors.http.problem import BACKLOG, FULL, Refusal
 from actors.journal import Journal, Unanswered
 from actors.journal.journal import PatientJournal
-from actors.journal.lag import Flow, stage_flows
+from actors.journal.lag import Flow, Lag, stage_flows
 from actors.journal.room import Room, measure
 from actors.pipeline import Pipeline
 
@@ -50,7 +50,7 @@ class Seen:
 
     @property
     def bytes_of_a_job(self) -> int:
-        """What a job takes in the end, as a rule: nobody knows it of a new one."""
+        """What the jobs that are kept take, one with another."""
         return self.room.bytes // max(1, self.room.jobs)
 
 
@@ -117,7 +117,13 @@ class Admission:
             ahead = seen.ahead(stage.name, lane) + sum(since.waiting[stage.name, one] for one in _not_after(lane))
             if ahead >= self._max_backlog:
                 raise self._backlog(stage.name, ahead)
-        since.count(pipeline.entry.name, lane, size + seen.bytes_of_a_job)
+        # As a rule every stage says again about as much as it was given; or it takes what the others have taken.
+        grown = max(size * (len(pipeline.stages) + 1), seen.bytes_of_a_job)
+        since.count(pipeline.entry.name, lane, grown)
+
+    async def room(self, journal: Journal, flows: Iterable[Iterable[Flow | Lag]]) -> Room:
+        """How full the log is now, asked and not remembered. Raises Unanswered."""
+        return await measure(journal, flows, max_jobs=self._max_jobs)
 
     def take(self, seen: Seen) -> None:
         """Remember a look."""
@@ -144,7 +150,7 @@ class Admission:
 
     async def _look(self, journal: Journal) -> Seen:
         flows = await stage_flows(journal.signals, self._stages)
-        return Seen(self._clock(), await measure(journal, flows.values(), max_jobs=self._max_jobs), flows)
+        return Seen(self._clock(), await self.room(journal, flows.values()), flows)
 
     def _full(self, room: Room) -> Refusal:
         excess = {"bytes": room.bytes - FULL_AT * room.max_bytes, "jobs": room.jobs - FULL_AT * room.max_jobs}

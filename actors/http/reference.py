@@ -12,7 +12,7 @@ from actors.http import problem
 from actors.http.problem import MEDIA_TYPE, Kind
 from actors.http.submission import Form
 from actors.http.wishes import Cancelling, Discarding, Redriving
-from actors.replies import Accepted, DeadLetter, DeadLetterPage, Job, PipelineReport, Problem, StageReport
+from actors.replies import Accepted, DeadLetter, DeadLetterPage, Job, PipelineReport, Problem, RoomReport, StageReport
 
 Json = dict[str, Any]
 
@@ -24,6 +24,7 @@ MODELS = (
     DeadLetterPage,
     PipelineReport,
     StageReport,
+    RoomReport,
     Problem,
     Cancelling,
     Redriving,
@@ -144,7 +145,7 @@ def _reading() -> Json:
             "stages",
             f"What waits and runs, in the lanes {', '.join(LANES)}",
             ("installation",),
-            _list_of("stages", "StageReport"),
+            _list_of("stages", "StageReport", beside={"room": _ref("RoomReport")}),
         ),
         "/healthz": _get("healthz", "Whether this process answers", ("installation",), _STATUS),
         "/readyz": _get("readyz", "Whether a job can be stored", ("installation",), _STATUS),
@@ -254,8 +255,9 @@ def _headers(told: dict[str, str]) -> Json:
     return {name: {"description": what, "schema": {"type": "string"}} for name, what in told.items()}
 
 
-def _list_of(name: str, model: str) -> Json:
-    return {"type": "object", "properties": {name: {"type": "array", "items": _ref(model)}}, "required": [name]}
+def _list_of(name: str, model: str, *, beside: Json | None = None) -> Json:
+    properties = {name: {"type": "array", "items": _ref(model)}} | (beside or {})
+    return {"type": "object", "properties": properties, "required": list(properties)}
 
 
 def _ref(model: str) -> Json:

@@ -11,6 +11,7 @@ from actors.contracts.events import Cancelled, Completed, DeadLettered, Failed, 
 from actors.contracts.fold import JobState, Status
 from actors.contracts.subjects import Lane
 from actors.journal.lag import Lag
+from actors.journal.room import Room
 from actors.pipeline import Pipeline
 from actors.runtime.presence import WorkerStatus
 
@@ -107,6 +108,18 @@ def stage(
             {"worker": w.worker, "state": w.state, "detail": w.detail or None, "jobs": w.jobs, "free": w.free}
             for w in workers
         ],
+    }
+
+
+def room(room: Room) -> Report:
+    """How full the log is."""
+    return {
+        "bytes": room.bytes,
+        "max_bytes": room.max_bytes if room.max_bytes > 0 else None,
+        "jobs": room.jobs,
+        "max_jobs": room.max_jobs,
+        "dead_letters": room.dead_letters,
+        "max_dead_letters": room.max_dead_letters,
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from actors.contracts.subjects import DEAD, DONE, facts
 from actors.journal.connection import ApiError, Unanswered
 from actors.journal.journal import Journal
-from actors.journal.lag import Flow
+from actors.journal.lag import Flow, Lag
 from actors.journal.topology import JOBS
 
 DEAD_SHARE = 0.1
@@ -54,8 +54,8 @@ class Room:
         return max(self.bytes_taken, self.jobs_taken)
 
 
-async def measure(journal: Journal, flows: Iterable[Iterable[Flow]], *, max_jobs: int) -> Room:
-    """How full the log is now; `flows` are those of every stage. Raises Unanswered.
+async def measure(journal: Journal, flows: Iterable[Iterable[Flow | Lag]], *, max_jobs: int) -> Room:
+    """How full the log is now; `flows` are those of every stage, or its lags. Raises Unanswered.
 
     A job that has ended has one outcome, and one that has not has one hand-off that nobody acknowledged: so all of them
     are counted without looking at any. What has just happened may be counted twice, or not at all.

@@ -116,7 +116,10 @@ def test_it_is_asked_back_at_the_rate_at_which_room_is_made(admission: Admission
 def test_a_burst_between_two_looks_does_not_pass_the_marks(admission: Admission, watch: Watch) -> None:
     admission.take(Seen(watch.now, replace(EMPTY, bytes=500, jobs=50), flows({})))
     for _ in range(4):
-        admission.admit(recital, "standard", 90)  # and 10, as the others have
+        admission.admit(recital, "standard", 25)  # which its three stages make a hundred of
+    assert refused(admission).status_code == 503
+    admission.take(Seen(watch.now, replace(EMPTY, bytes=800, jobs=8), flows({})))
+    admission.admit(recital, "standard", 1)  # like the others, it will take a hundred
     assert refused(admission).status_code == 503
     admission.take(Seen(watch.now, EMPTY, flows({"prepare": {"standard": 7}})))
     lanes: tuple[Lane, ...] = ("standard", "interactive", "standard")
