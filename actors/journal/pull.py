@@ -114,19 +114,21 @@ class Puller:
         self._link.reconnected.append(self._on_reconnect)
 
     async def next(self) -> list[Delivery]:
-        """Wait for deliveries; at least one, and no more than there was room for. None once `close` was called.
+        """Wait for deliveries; at least one, and no more than there was room for.
 
-        Ask only while there is room. Survives restarts of the server.
+        None once there is no room any more, or `close` was called. Survives restarts of the server.
         """
         while not self._closing:
             try:
                 if not self._arrived:
                     await self._sweep()
-                if not self._arrived:
+                if not self._arrived and self._room() > 0:
                     await self._stand()
                     await self._wait()
                 if self._arrived:
                     return self._take()
+                if self._room() <= 0:  # who pulls on would give back the same hand-off as often as it can be sent
+                    return []
             except Unanswered as error:
                 log.info("cannot pull", extra={"action": "pull_retry", "stage": self._stage, "reason": str(error)})
                 self._standing.clear()
