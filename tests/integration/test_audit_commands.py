@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from actors.contracts.events import parse
 from actors.journal import Journal
 from actors.journal.server import EmbeddedServer
 from actors.journal.topology import AUDIT, ensure
+from tests.installation import ROOT, installation
 from tests.integration.conftest import R1
 from tests.ledger import FACTS, a_job, copied, jobs, until
 from tests.nats_servers import Servers
@@ -54,6 +56,11 @@ async def typed(*args: str, data: Path) -> Said:
         return Said(done.returncode, done.stdout, done.stderr)
 
     return await asyncio.to_thread(run)
+
+
+def from_where_it_starts(data: Path) -> Path:
+    """A data folder as a relative path, which its processes elsewhere do not share."""
+    return Path(os.path.relpath(data, ROOT))
 
 
 def damage(data: Path) -> None:
@@ -165,6 +172,27 @@ async def test_a_server_without_an_audit_log_is_said_to_be_the_wrong_one(r1: Ser
     said = await typed("verify", "--nats-url", r1.url, data=tmp_path)
     assert said.status == 1
     assert "there is no audit log here" in said.err
+
+
+@pytest.mark.timeout(240)
+async def test_an_installation_signs_what_its_log_holds_in_its_data_folder(tmp_path: Path) -> None:
+    async with EmbeddedServer(tmp_path / "nats") as server, Journal.open([server.url], "test") as journal:
+        await ensure(journal.signals, ["write"], max_bytes=1 << 24, audit_max_bytes=1 << 24)
+        await jobs(journal, 3)
+
+    async def is_signed() -> bool:
+        return (tmp_path / "audit" / CHECKPOINTS).exists()
+
+    beside = from_where_it_starts(tmp_path)
+    with ExitStack() as stack:
+        await asyncio.to_thread(stack.enter_context, installation(beside, pipelines=("tests.pipelines:recital",)))
+        await until(is_signed)
+        running = await typed("verify", data=tmp_path)
+        await asyncio.to_thread(stack.close)
+    stopped = await typed("verify", data=tmp_path)
+    for said in (running, stopped):
+        assert said.status == 0, said.err
+        assert "1 checkpoints cover 9 of them" in said.err
 
 
 @R1
