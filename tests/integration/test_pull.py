@@ -107,19 +107,6 @@ async def test_urgent_lanes_come_first(journal: Journal) -> None:
     assert jobs_of(got) == [posted[i] for i in (2, 4, 1, 0, 3)]
 
 
-async def test_what_arrives_after_room_has_gone_is_given_back_once_and_not_asked_for_again(journal: Journal) -> None:
-    room = Slots(1)
-    async with pulling(journal, room) as puller:
-        asking = await waits(puller)
-        room.free = 0
-        posted = await post(journal, "standard")
-        async with asyncio.timeout(BACKSTOP_S):
-            assert await asking == []
-        room.free = 1
-        (delivery,) = await take(puller)
-        assert (jobs_of([delivery]), delivery.count) == (posted, 2)
-
-
 async def test_within_a_lane_it_is_first_come_first_served(journal: Journal) -> None:
     lanes: list[Lane] = ["standard"] * 10
     posted = await post(journal, *lanes)
