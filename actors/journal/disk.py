@@ -15,8 +15,11 @@ stream, or switches JetStream off altogether (both measured, 2.15.1)."""
 
 
 def free(folder: Path) -> int:
-    """How many bytes are left on the disk of a folder."""
-    return shutil.disk_usage(folder).free
+    """How many bytes are left on the disk of a folder; 0 where there is no such folder any more."""
+    try:
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return 0
 
 
 async def stopped_storing(identity: Identity) -> str:

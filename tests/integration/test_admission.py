@@ -10,12 +10,15 @@ import httpx
 import pytest
 
 from actors.client import AsyncHeadrace
+from actors.contracts.events import DeadLettered
+from actors.contracts.messages import Packed
 from actors.http.drain import LONGEST_S, STANDSTILL_S
 from actors.journal import Journal
 from actors.journal.room import size
 from actors.runtime.settings import Settings
 from tests.nats_servers import Servers
-from tests.pipelines import PATHS, SPEECH, reciter
+from tests.pipelines import PATHS, SPEECH, Anything, reciter
+from tests.scribe import Scribe, an_origin
 from tests.serving import served, working
 from tests.ticking import ticking
 
@@ -138,6 +141,20 @@ async def test_a_job_whose_key_is_known_is_answered_over_a_full_backlog_and_can_
         assert other.status_code == 422
         assert (await http.post(RECITAL, json={"input": {"text": 5}})).status_code == 422
         assert (await http.post(f"/v1/jobs/{known}/cancel")).json()["status"] == "cancelled"
+
+
+async def test_what_people_do_about_dead_letters_is_not_held_back(r1: Servers) -> None:
+    async with served(settings_of(r1, max_backlog=1)) as http, Journal.open(r1.urls, "test") as journal:
+        letters = []
+        for _ in range(2):
+            job = Scribe(journal.appender, origin=an_origin(pipeline="keeper"))
+            await job.hand_off("past", Anything(data=1))
+            given = {"stage": "keep", "reason": "it failed", "input": Packed.of(Anything(data=1))}
+            await job.write(DeadLettered, origin=job.origin, **given, attempts=3, crashes=0, deliveries=3)
+            letters.append(f"/v1/dead-letters/{job.address.job}")
+        await post_until(http, KEEPER, 429, {"input": {"data": 1}})
+        assert (await http.post(f"{letters[0]}/redrive", json={})).status_code == 202
+        assert (await http.post(f"{letters[1]}/discard", json={"reason": "a test"})).status_code == 200
 
 
 @pytest.mark.timeout(120)
