@@ -22,7 +22,7 @@ from benchmarks.machine import ROOT, machine
 from benchmarks.pipelines import TOKEN_S, generation, retelling
 from benchmarks.progress import tell
 from benchmarks.report import table
-from benchmarks.restarting import BareServer, restart, restarted
+from benchmarks.restarting import BareServer, listens, restart, restarted
 from benchmarks.result import RESULTS, Bar, Measure, Result
 from benchmarks.taking_over import Load, Relief, taken_over
 from benchmarks.tally import Tallied
@@ -79,6 +79,7 @@ async def measure(plan: Plan, *, real: bool) -> Result:
         facts = machine(data)
         server = await stack.enter_async_context(EmbeddedServer(data / "nats"))
         settings: dict[str, JsonValue] = {
+            "data": str(data),
             "nats_url": server.url,
             "nats_sys_url": server.sys_url,
             "max_bytes": server.jobs_bytes,
@@ -90,13 +91,15 @@ async def measure(plan: Plan, *, real: bool) -> Result:
         [port] = free_ports(1, is_free)
         await hired.hire("clock")
         await hired.hire("ingress", port=port)
+        await listens(Address(HOST, port))
         journal = await stack.enter_async_context(Journal.open([server.url], "benchmark"))
-        measures = await takeovers(hired, journal, plan, model)
-        blocks = await waste(hired, journal, data, blocks=plan.blocks, jobs=plan.jobs, tokens=plan.tokens)
         (data / "bare").mkdir()
         bare = await stack.enter_async_context(BareServer(data / "bare"))
         path = f"/v1/pipelines/{retelling.name}/jobs"
+        # First of all: as long as neither server has a store to recover, what is left is what is ours.
         crashes = await restart(server, bare, Address(HOST, port), path, times=plan.crashes)
+        measures = await takeovers(hired, journal, plan, model)
+        blocks = await waste(hired, journal, data, blocks=plan.blocks, jobs=plan.jobs, tokens=plan.tokens)
         measures += [*wasted(blocks, NOT_WASTED), *restarted(crashes, RESTARTED)]
     return Result.of("recovery", facts, measures, began=began, quick=plan is QUICK)
 

@@ -30,6 +30,7 @@ from benchmarks.wire import Address, Connection
 
 AGAIN_S = 0.005
 ACCEPTED = 202
+READY_S = 60.0
 JOB: JsonValue = {"input": {"text": "Who lets the water in?", "tokens": 1}}
 
 
@@ -89,6 +90,24 @@ class BareServer:
         finally:
             with suppress(nats.errors.Error):
                 await client.close()
+
+
+async def listens(address: Address) -> None:
+    """Once the ingress can store a job."""
+    async with asyncio.timeout(READY_S):
+        while not await _is_ready(address):  # noqa: ASYNC110  # it is another process
+            await asyncio.sleep(AGAIN_S)
+
+
+async def _is_ready(address: Address) -> bool:
+    try:
+        connection = await Connection.open(address)
+    except OSError:
+        return False
+    try:
+        return (await connection.ask(address.get("/readyz")))[0] == 200
+    finally:
+        connection.close()
 
 
 async def crash(server: EmbeddedServer, address: Address, path: str) -> float:

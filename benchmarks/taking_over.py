@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -24,7 +26,9 @@ from benchmarks.progress import tell
 from benchmarks.result import Bar, Measure
 
 WARM = 2
-"""One works and one is its spare."""
+"""One works and one is its spare, and both have worked before."""
+
+SHORT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +85,16 @@ class Relief:
         self._load = load
         self._first_token_s = first_token_s
         self._hands: dict[str, Hand] = {}
+        self._warm: set[str] = set()
+        self._numbers = itertools.count()
 
     async def kills(self, count: int) -> list[TakenOver]:
         """So many kills, each with its bare prefill right after it."""
         taken = []
-        await self._bare(self._load.ask(0), [])  # whatever is made only once is made
+        await self._bare(self._ask(), [])  # whatever is made only once is made
         for number in range(1, count + 1):
             await self._complete()
-            ask = self._load.ask(number)
+            ask = self._ask()
             seen = await self._watch(ask)
             bare = await self._bare(ask, seen.said)
             taken.append(TakenOver(seen.claimed - seen.killed, seen.resumed - seen.killed, bare))
@@ -103,6 +109,22 @@ class Relief:
             hand = await self._staff.hire("worker", stage=stage, first_token_s=self._first_token_s)
             self._hands[hand.name] = hand
         await until_ready(self._journal, stage, WARM)
+        while not self._warm >= self._hands.keys():
+            short = [self._ask().model_copy(update={"tokens": SHORT}) for _ in range(WARM)]
+            self._warm |= set(await asyncio.gather(*(self._ran_by(ask) for ask in short)))
+
+    def _ask(self) -> Ask:
+        """A prompt that nobody has seen."""
+        return self._load.ask(next(self._numbers))
+
+    async def _ran_by(self, ask: Ask) -> str:
+        """The worker that ran a job."""
+        worker, job = "", await post(self._journal, self._pipeline, ask)
+        async with self._follower.follow(LOCAL, job, Place()) as items:
+            async for item in items:
+                if isinstance(item.event, StepStarted):
+                    worker = item.event.worker
+        return worker
 
     async def _watch(self, ask: Ask) -> Watched:
         """Read a job to its end, and kill the first worker in the middle of it."""
