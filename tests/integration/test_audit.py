@@ -352,6 +352,17 @@ async def test_a_beginning_that_is_gone_before_its_time_is_found(journal: Journa
     assert named(await verified(journal, tmp_path)) == {("missing", made[0].address.job)}
 
 
+async def test_a_log_that_was_deleted_as_a_whole_is_made_again_and_what_it_lacks_is_found(
+    journal_r1: Journal, tmp_path: Path
+) -> None:
+    made = await jobs(journal_r1, 3)
+    await signed(journal_r1, tmp_path)
+    await forget(journal_r1, made[0])
+    await remake(journal_r1)
+    await copied(journal_r1, made[-1].chain.seq)
+    assert named(await verified(journal_r1, tmp_path)) == {("truncated", made[0].address.job)}
+
+
 @R1
 async def test_entries_that_somebody_deleted_are_found(journal: Journal, tmp_path: Path) -> None:
     await remake(journal, deny_delete=False, deny_purge=False)
