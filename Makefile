@@ -18,7 +18,8 @@ help:
 	@echo '               PORT=8000  MODEL=<folder or hub name>  NATS_URL=<server>  DATA=./.headrace  ONCE=1'
 	@echo 'make test      every test'
 	@echo 'make check     format, lint, types, layers, and the tests that need no engine'
-	@echo 'make chaos     the tests that break things on purpose'
+	@echo 'make chaos     everything goes wrong at once, for a while'
+	@echo '               MINUTES=10  SEED=<a number>  CUTS=10  RESULT=<file for the figures, .json>'
 	@echo 'make browser   the tests in a browser'
 	@echo 'make bench     the benchmarks, into benchmarks/results/ and README.md'
 	@echo 'make setup     the virtual environment alone; the others do it first'
@@ -42,7 +43,10 @@ check: setup
 	@$(BIN)/lint-imports --no-cache --no-logo
 	@$(BIN)/pytest tests/unit tests/contract -m 'not vllm'
 
-chaos browser: setup
+chaos: setup
+	@export MINUTES="$${MINUTES:-10}" CUTS="$${CUTS:-10}"; exec $(BIN)/pytest tests/chaos -s
+
+browser: setup
 	@if [ -n "$$(find tests/$@ -name 'test_*.py' 2>/dev/null)" ]; then exec $(BIN)/pytest tests/$@; \
 	else echo 'tests/$@ holds no tests yet'; fi
 

@@ -10,7 +10,11 @@ from urllib.parse import urlsplit, urlunsplit
 
 
 class Relay:
-    """Passes bytes on. While `deaf`, what the server says is thrown away; `cut` ends every connection."""
+    """Passes bytes on. While `deaf`, what the server says is thrown away; `cut` ends every connection.
+
+    Between `part` and `heal` nothing passes either way and no connection ends, as where a network is cut: what was sent
+    meanwhile arrives late.
+    """
 
     def __init__(self, url: str) -> None:
         self._real = urlsplit(url)
@@ -19,6 +23,10 @@ class Relay:
         self.deaf = False
         self.lost = asyncio.Event()
         """Set once something that the server said was thrown away."""
+        self.held = 0
+        """How often something had to wait while the network was cut."""
+        self._whole = asyncio.Event()
+        self._whole.set()
 
     async def open(self) -> None:
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
@@ -35,6 +43,14 @@ class Relay:
         """End every connection; new ones are taken."""
         for writer in list(self._writers):
             writer.close()
+
+    def part(self) -> None:
+        """Let nothing pass."""
+        self._whole.clear()
+
+    def heal(self) -> None:
+        """Let everything pass again."""
+        self._whole.set()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -53,6 +69,9 @@ class Relay:
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_server: bool) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
+                if not self._whole.is_set():
+                    self.held += 1
+                    await self._whole.wait()
                 if from_server and self.deaf:
                     self.lost.set()
                     continue

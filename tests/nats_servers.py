@@ -34,6 +34,7 @@ class Node:
     identity: Identity
     folder: Path
     extra: str = ""
+    sync: str = "always"
     process: ServerProcess | None = None
 
     @property
@@ -48,7 +49,7 @@ class Node:
     def spawn(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         config, log = self.folder / "server.conf", self.folder / "nats-server.log"
-        config.write_text(render(self.identity, folder=self.folder, log=log) + self.extra)
+        config.write_text(render(self.identity, folder=self.folder, log=log, sync=self.sync) + self.extra)
         crash_log = self.folder / "nats-server.crash.log"
         self.process = ServerProcess(find_binary(), config, log=log, crash_log=crash_log)
 
@@ -168,9 +169,9 @@ class Servers:
             await client.close()
 
 
-def lone(folder: Path) -> Servers:
+def lone(folder: Path, *, sync: str = "always") -> Servers:
     """One server, not yet started."""
-    return Servers([Node(Identity.new(is_free).model_copy(update={"room": ROOM}), folder)])
+    return Servers([Node(Identity.new(is_free).model_copy(update={"room": ROOM}), folder, sync=sync)])
 
 
 def cluster(folder: Path, size: int = 3) -> Servers:

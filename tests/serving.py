@@ -75,11 +75,12 @@ async def listening(
     stream_life: float = STREAM_LIFE_S,
     grace: float = GRACE_S,
     events: Starlette | None = None,
+    port: int = 0,
 ) -> AsyncIterator[str]:
-    """Both applications on a free port; the URL. They answer at once, whether or not there is a nats-server."""
+    """Both applications on a port, or a free one; the URL. They answer at once, whether or not there is a nats-server."""
     events = events or results(settings, stream_life=stream_life, grace=grace)
     front = Front(ingress(settings, patience=patience), events)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 64 << 10)  # a reader that does not read shows soon
     config = uvicorn.Config(front, log_config=None, lifespan="on", timeout_graceful_shutdown=2)
     server = _Server(config)

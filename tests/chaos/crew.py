@@ -1,0 +1,176 @@
+"""The crew: the processes of an installation, each replaced when it dies, as Serve does it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import psutil
+
+from actors import Retry
+from actors.clock import Clock
+from actors.engines import EngineError
+from actors.runtime.replica import Replica
+from actors.runtime.settings import Settings
+from tests.chaos.history import Pen
+from tests.chaos.stories import Narrator, story
+from tests.pipelines import deliver, fetch
+from tests.serving import listening
+
+PIPELINES = ("tests.pipelines:errands",)
+ACK_WAIT_S = 3.0
+HANG_AFTER_S = 3.0
+DRAIN_S = 2.0
+TOKEN_S = 0.01
+CONCURRENCY = 16
+CHECK_S = 0.5
+BUDGET = Retry(attempts=3, crashes=1_000, first=0.05)
+"""The faults of a run are no fault of its jobs: whatever is killed, none may die of it."""
+
+
+@dataclass(frozen=True)
+class Post:
+    """What one process of the crew does: a worker of a stage (`fetch`, `deliver`), the `front`, or the `clock`."""
+
+    name: str
+    role: str
+    urls: tuple[str, ...]
+    sys_urls: tuple[str, ...]
+    replicas: int
+    folder: Path
+    port: int = 0
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(
+            nats_url=",".join(self.urls),
+            nats_sys_url=",".join(self.sys_urls),
+            nats_replicas=self.replicas,
+            pipelines=PIPELINES,
+            max_bytes=8 << 30,
+            ack_wait=ACK_WAIT_S,
+            hang_after=HANG_AFTER_S,
+        )
+
+
+def _man(post: Post) -> None:
+    with contextlib.suppress(asyncio.CancelledError):
+        asyncio.run(_work(post))
+
+
+async def _work(post: Post) -> None:
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stopped.set)
+    match post.role:
+        case "front":
+            async with listening(post.settings, port=post.port):
+                await stopped.wait()
+        case "clock":
+            clock = Clock(post.settings, every=1.0)
+            running = asyncio.create_task(clock.run())
+            await asyncio.wait({running, asyncio.create_task(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
+            await clock.stop(1.0)
+            await running
+        case stage:
+            await _run_stage(post, stage, stopped)
+
+
+async def _run_stage(post: Post, stage: str, stopped: asyncio.Event) -> None:
+    pen = Pen(post.folder)
+    engine = Narrator(says=story, token_s=TOKEN_S, pen=pen)
+    for each in (fetch, deliver):  # they are frozen, and this process is ours alone
+        object.__setattr__(each, "concurrency", CONCURRENCY)
+        object.__setattr__(each, "retry", BUDGET)
+    object.__setattr__(fetch, "uses", engine)
+
+    def hang() -> None:
+        engine.gate = asyncio.Event()
+        pen.note("engine.hung", worker=replica.name)
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, hang)
+    replica = Replica(post.settings, stage)
+    pen.note("worker", name=replica.name, post=post.name, pid=os.getpid())
+    running, ending = asyncio.create_task(replica.run()), asyncio.create_task(stopped.wait())
+    while not running.done():
+        await asyncio.wait({running, ending}, timeout=CHECK_S, return_when=asyncio.FIRST_COMPLETED)
+        if stopped.is_set():
+            await replica.stop(DRAIN_S)
+            await running
+            return
+        try:
+            await replica.check()
+        except EngineError:
+            pen.note("worker.unwell", name=replica.name)
+            os.kill(os.getpid(), signal.SIGKILL)
+    running.result()
+
+
+class Member:
+    """One place of the crew, and the process that has it now."""
+
+    def __init__(self, post: Post, start: Callable[[Post], BaseProcess]) -> None:
+        self.post = post
+        self._start = start
+        self.process = start(post)
+
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
+    def send(self, what: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, what)
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether SIGSTOP holds it."""
+        return bool(psutil.Process(self.pid).status() == psutil.STATUS_STOPPED)
+
+    async def keep(self, pen: Pen) -> None:
+        """Start it again whenever it ends."""
+        while True:
+            while self.process.is_alive():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+            pen.note("member.ended", post=self.post.name, pid=self.pid, code=self.process.exitcode)
+            self.process = self._start(self.post)
+
+
+class Crew:
+    """All of them; an async context manager that starts and ends them."""
+
+    def __init__(self, posts: Sequence[Post], pen: Pen) -> None:
+        self._context = multiprocessing.get_context("forkserver")
+        self._context.set_forkserver_preload([__name__, "pytest"])
+        self._posts = posts
+        self._pen = pen
+        self.members: dict[str, Member] = {}
+
+    async def __aenter__(self) -> Crew:
+        self.members = {post.name: Member(post, self._begin) for post in self._posts}
+        self._keeping = [asyncio.create_task(member.keep(self._pen)) for member in self.members.values()]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for keeping in self._keeping:
+            keeping.cancel()
+        await asyncio.wait(self._keeping)
+        for member in self.members.values():
+            member.process.kill()
+            member.process.join()
+
+    def of(self, *roles: str) -> list[Member]:
+        """Those with one of these roles."""
+        return [member for member in self.members.values() if member.post.role in roles]
+
+    def _begin(self, post: Post) -> BaseProcess:
+        process = self._context.Process(target=_man, args=(post,), daemon=True)
+        process.start()
+        return process

@@ -1,0 +1,231 @@
+"""The faults of a run. Each happens for real, and each is proven to have happened before it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import ClassVar
+
+from actors.journal.server_process import ask
+from actors.journal.topology import JOBS
+from tests.chaos.crew import ACK_WAIT_S, Crew, Member
+from tests.chaos.history import Pen
+from tests.lossy import Relay
+from tests.nats_servers import Servers
+
+PAST_THE_LEASE_S = 1.5 * ACK_WAIT_S
+PROOF_S = 60.0
+POLL_S = 0.05
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What there is to break. `relay` lies between the server and the workers that are far away."""
+
+    servers: Servers
+    crew: Crew
+    relay: Relay
+    rng: Random
+    pen: Pen
+
+    def one_of(self, *roles: str) -> Member:
+        return self.rng.choice(self.crew.of(*roles))
+
+
+class Fault(ABC):
+    """Something that goes wrong, is proven, and is over. Raises when it cannot be proven."""
+
+    name: ClassVar[str]
+    replicas: ClassVar[Sequence[int]] = (1, 3)
+    """On how many servers it makes sense."""
+
+    async def happen(self, scene: Scene) -> None:
+        scene.pen.note("fault", name=self.name)
+        async with asyncio.timeout(PROOF_S):
+            proof = await self.strike(scene)
+        scene.pen.note("fault.proven", name=self.name, proof=proof)
+
+    @abstractmethod
+    async def strike(self, scene: Scene) -> str:
+        """Do it, wait until it is over, and say what proves it. Raises AssertionError when nothing does."""
+
+
+async def _replaced(member: Member, pid: int) -> None:
+    while member.pid == pid:  # noqa: ASYNC110  # what replaces it polls, too
+        await asyncio.sleep(POLL_S)
+
+
+async def _killed(member: Member, what: signal.Signals = signal.SIGKILL) -> str:
+    process, pid = member.process, member.pid
+    member.send(what)
+    await _replaced(member, pid)
+    assert process.exitcode == -signal.SIGKILL, f"{member.post.name} ended with {process.exitcode}"
+    return f"{member.post.name} ({pid}) was killed, and {member.pid} has its place"
+
+
+class KillWorker(Fault):
+    name = "a worker killed"
+
+    async def strike(self, scene: Scene) -> str:
+        return await _killed(scene.one_of("fetch", "fetch", "deliver"))
+
+
+class KillEveryWorker(Fault):
+    name = "every worker killed at once"
+
+    async def strike(self, scene: Scene) -> str:
+        return "; ".join(await asyncio.gather(*(_killed(each) for each in scene.crew.of("fetch", "deliver"))))
+
+
+class PauseWorker(Fault):
+    name = "a worker stopped past its lease"
+
+    async def strike(self, scene: Scene) -> str:
+        member = scene.one_of("fetch", "deliver")
+        pid = member.pid
+        member.send(signal.SIGSTOP)
+        try:
+            await asyncio.sleep(PAST_THE_LEASE_S)
+            assert member.pid == pid, "it was replaced while it was stopped"
+            assert member.is_stopped
+        finally:
+            member.send(signal.SIGCONT)
+        return f"{member.post.name} ({pid}) was held for {PAST_THE_LEASE_S:g} s"
+
+
+class HangEngine(Fault):
+    name = "an engine that hangs"
+
+    async def strike(self, scene: Scene) -> str:
+        return await _killed(scene.one_of("fetch"), signal.SIGUSR1)
+
+
+class DrainWorker(Fault):
+    name = "a worker told to stop"
+
+    async def strike(self, scene: Scene) -> str:
+        member = scene.one_of("fetch", "deliver")
+        process, pid = member.process, member.pid
+        member.send(signal.SIGTERM)
+        await _replaced(member, pid)
+        assert process.exitcode == 0, f"{member.post.name} ended with {process.exitcode}"
+        return f"{member.post.name} ({pid}) drained and ended well"
+
+
+class CutNetwork(Fault):
+    name = "the network cut between a worker and the server"
+
+    async def strike(self, scene: Scene) -> str:
+        held = scene.relay.held
+        scene.relay.part()
+        try:
+            await asyncio.sleep(PAST_THE_LEASE_S)
+        finally:
+            scene.relay.heal()
+        assert scene.relay.held > held, "nothing had to wait"
+        return f"{scene.relay.held - held} connections had something that waited {PAST_THE_LEASE_S:g} s"
+
+
+class KillFront(Fault):
+    name = "ingress and result actor killed"
+
+    async def strike(self, scene: Scene) -> str:
+        return await _killed(scene.one_of("front"))
+
+
+class KillClock(Fault):
+    name = "the clock killed"
+
+    async def strike(self, scene: Scene) -> str:
+        return await _killed(scene.one_of("clock"))
+
+
+class KillServer(Fault):
+    name = "a server killed"
+
+    async def strike(self, scene: Scene) -> str:
+        at = scene.rng.randrange(scene.servers.replicas)
+        return await _restarted(scene.servers, at)
+
+
+class KillLeader(Fault):
+    name = "the server that leads the log killed"
+    replicas = (3,)
+
+    async def strike(self, scene: Scene) -> str:
+        return await _restarted(scene.servers, await scene.servers.leader_of(JOBS))
+
+
+class FreezeServer(Fault):
+    name = "a server stopped for a while"
+
+    async def strike(self, scene: Scene) -> str:
+        at = scene.rng.randrange(scene.servers.replicas)
+        scene.servers.freeze(at)
+        try:
+            await asyncio.sleep(scene.rng.choice([0.5, PAST_THE_LEASE_S]))
+        finally:
+            scene.servers.thaw(at)
+        return f"server {at} did nothing"
+
+
+async def _restarted(servers: Servers, at: int) -> str:
+    before = await _identity(servers, at)
+    await servers.kill(at)
+    await servers.start(at)
+    after = await _identity(servers, at)
+    assert after != before
+    return f"server {at} began at {before}, and again at {after}"
+
+
+async def _identity(servers: Servers, at: int) -> str:
+    return str((await ask(servers.nodes[at].identity, "/varz"))["start"])
+
+
+FAULTS: tuple[type[Fault], ...] = (
+    KillWorker,
+    PauseWorker,
+    KillServer,
+    CutNetwork,
+    HangEngine,
+    DrainWorker,
+    KillFront,
+    KillClock,
+    KillLeader,
+    FreezeServer,
+    KillEveryWorker,
+)
+
+
+def faults_for(servers: Servers) -> list[Fault]:
+    """Those that make sense on so many servers."""
+    return [fault() for fault in FAULTS if servers.replicas in fault.replicas]
+
+
+async def misfortune(scene: Scene, seconds: float, ongoing: Sequence[Fault]) -> None:
+    """Let faults happen for so long, each as often as the others and at least once, now and then two together."""
+    clock = asyncio.get_running_loop().time
+    ends, deck = clock() + seconds, list(ongoing)
+    scene.rng.shuffle(deck)
+    dealt = 0
+    while dealt < len(ongoing) or clock() < ends:
+        if not deck:
+            deck = list(ongoing)
+            scene.rng.shuffle(deck)
+        hand = [deck.pop()]
+        if deck and scene.rng.random() < 0.25 and not _same_target(hand[0], deck[-1]):
+            hand.append(deck.pop())
+        dealt += len(hand)
+        await asyncio.gather(*(fault.happen(scene) for fault in hand))
+        await asyncio.sleep(scene.rng.uniform(0.2, 1.5))
+
+
+def _same_target(one: Fault, other: Fault) -> bool:
+    """Whether the two may meet in one process, where neither could be proven any more."""
+    workers = (KillWorker, KillEveryWorker, PauseWorker, HangEngine, DrainWorker)
+    servers = (KillServer, KillLeader, FreezeServer)
+    return any(isinstance(one, group) and isinstance(other, group) for group in (workers, servers))

@@ -1,0 +1,45 @@
+"""The figures of a run, for people and as JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.chaos.checker import Figures
+
+MOST_SHOWN = 20
+
+
+def table(figures: Figures) -> str:
+    """The figures, a line each."""
+    lines = [
+        f"jobs {figures.jobs:>24,}",
+        *(f"  {kind:<16}{count:>12,}" for kind, count in figures.outcomes.most_common()),
+        f"faults, proven {figures.faults.total():>14,}",
+        *(f"  {name:<48}{count:>6,}" for name, count in sorted(figures.faults.items())),
+        f"attempts {figures.attempts:>20,}   of which lost {figures.lost_attempts:,}",
+        f"tokens computed / needed {figures.tokens_computed:,} / {figures.tokens_needed:,} = {figures.waste:.3f}",
+        f"submissions {figures.submits:>17,}   without a clear answer {figures.submits_unknown:,}",
+        f"readers {figures.readers:>21,}   events read {figures.events_read:,}",
+        f"violations {len(figures.violations):>18,}",
+        *(f"  {each}" for each in figures.violations[:MOST_SHOWN]),
+    ]
+    return "\n".join(lines)
+
+
+def as_json(figures: Figures, **run: object) -> dict[str, Any]:
+    """The same for a file; `run` says how the run was made."""
+    return {
+        **run,
+        "jobs": figures.jobs,
+        "outcomes": dict(figures.outcomes),
+        "faults": dict(sorted(figures.faults.items())),
+        "attempts": figures.attempts,
+        "lost_attempts": figures.lost_attempts,
+        "tokens_computed": figures.tokens_computed,
+        "tokens_needed": figures.tokens_needed,
+        "submissions": figures.submits,
+        "submissions_without_clear_answer": figures.submits_unknown,
+        "readers": figures.readers,
+        "events_read": figures.events_read,
+        "violations": figures.violations,
+    }

@@ -1,0 +1,106 @@
+"""Everything goes wrong at once, for a while; then everything that was promised is checked.
+
+`make chaos MINUTES=30 SEED=7` runs it for so long and with that seed; `RESULT=<file>` keeps the figures. Without
+MINUTES it is a sample of a minute and a half, always with the same seed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+from pathlib import Path
+from random import Random, SystemRandom
+
+import pytest
+
+from actors.contracts.events import Record
+from actors.contracts.subjects import LANES, Subject, facts
+from actors.journal import Journal
+from actors.journal.lag import stage_lag
+from actors.journal.server_config import free_ports, is_free
+from actors.journal.topology import ensure
+from tests.chaos.checker import Checker
+from tests.chaos.crew import ACK_WAIT_S, Crew, Post
+from tests.chaos.faults import Scene, faults_for, misfortune
+from tests.chaos.history import Pen, read
+from tests.chaos.report import as_json, table
+from tests.chaos.users import User
+from tests.lossy import relay
+from tests.nats_servers import Servers
+
+STAGES = ("fetch", "deliver")
+USERS = 12
+SAMPLE_MINUTES, SAMPLE_SEED = 1.5, 20261123
+TOTAL = float(os.environ.get("MINUTES") or SAMPLE_MINUTES)
+MINUTES = TOTAL / 2
+"""Half of it on one server, half on three."""
+
+SEED = int(os.environ.get("SEED") or (SystemRandom().randrange(1 << 31) if "MINUTES" in os.environ else SAMPLE_SEED))
+CALM_S = 120.0
+"""How long the jobs of a run may take to end once nothing goes wrong any more: a backstop."""
+
+
+def posts(servers: Servers, far: str, folder: Path) -> list[Post]:
+    """Who is in the crew: two workers of each stage near the server and one far from it, two fronts, and a clock."""
+
+    def post(name: str, role: str, *, urls: tuple[str, ...] = tuple(servers.urls), port: int = 0) -> Post:
+        return Post(name, role, urls, tuple(servers.sys_urls), servers.replicas, folder, port)
+
+    ports = free_ports(2, is_free)
+    return [
+        *(post(f"{stage}-{n}", stage) for stage in STAGES for n in (1, 2)),
+        *(post(f"{stage}-far", stage, urls=(far,)) for stage in STAGES),
+        *(post(f"front-{port}", "front", port=port) for port in ports),
+        post("clock", "clock"),
+    ]
+
+
+async def logs_of(journal: Journal) -> dict[str, list[Record]]:
+    """Every job's log."""
+    jobs = {Subject.parse(subject).job for subject in await journal.reader.subjects(facts("*"))}
+    return {job: await journal.reader.job("local", job) for job in jobs}
+
+
+async def calm(journal: Journal) -> None:
+    """Wait until nothing waits and nothing is under way in any stage."""
+    async with asyncio.timeout(CALM_S):
+        while True:
+            lags = [lag for stage in STAGES for lag in await stage_lag(journal.signals, journal.reader, stage)]
+            assert len(lags) == len(STAGES) * len(LANES)
+            if not any(lag.waiting or lag.running for lag in lags):
+                return
+            await asyncio.sleep(0.2)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(MINUTES * 60 + 600)
+@pytest.mark.parametrize("servers", ["r1", "r3"], indirect=True)
+async def test_no_promise_is_broken_while_everything_else_is(servers: Servers, tmp_path: Path) -> None:
+    rng, pen, over = Random(SEED), Pen(tmp_path), asyncio.Event()
+    print(f"\nchaos for {MINUTES:g} minutes on {servers.replicas} server(s), SEED={SEED}")
+    async with Journal.open(servers.urls, "checker") as journal, relay(servers.url) as far:
+        await ensure(journal.signals, STAGES, replicas=servers.replicas, max_bytes=8 << 30, ack_wait=ACK_WAIT_S)
+        async with Crew(posts(servers, far.url, tmp_path), pen) as crew:
+            urls = [f"http://127.0.0.1:{member.post.port}" for member in crew.of("front")]
+            users = [User(f"user-{n}", urls, pen, Random(rng.random())) for n in range(USERS)]
+            running = [asyncio.create_task(user.run(over)) for user in users]
+            scene = Scene(servers, crew, far, rng, pen)
+            try:
+                await misfortune(scene, MINUTES * 60, faults_for(servers))
+            finally:
+                over.set()
+            async with asyncio.timeout(CALM_S):
+                await asyncio.gather(*running)
+            await calm(journal)
+        figures = Checker(read(tmp_path), await logs_of(journal)).check()
+    print(table(figures))
+    if result := os.environ.get("RESULT"):
+        run = {"minutes": MINUTES, "seed": SEED, "servers": servers.replicas, "python": platform.python_version()}
+        path = Path(result).with_stem(f"{Path(result).stem}_r{servers.replicas}")
+        path.write_text(json.dumps(as_json(figures, **run), indent=2) + "\n")
+    assert not figures.violations
+    assert set(figures.faults) == {fault.name for fault in faults_for(servers)}
+    assert figures.outcomes["completed"] > figures.faults.total(), "hardly a job was done: nothing was shown"
+    assert figures.lost_attempts > 0, "no fault cost anybody an attempt: nothing was shown"
