@@ -4,14 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from actors.journal.server_config import Identity
 from actors.journal.server_process import ANSWER_S, ask
 
+MIN_FREE = 32 << 20
+"""A disk with less than this left, in bytes, is full."""
+
 STORES_NOTHING = ("write error", "no space left", "JetStream not enabled")
 """How the server's health says that it will store nothing until it is started again. On a full disk it freezes the
 stream, or switches JetStream off altogether (both measured, 2.15.1)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """A server stopped storing when so many bytes of its disk were left."""
+
+    left: int
+
+    @property
+    def needed(self) -> int:
+        """How many bytes have to be free before it is of use to start it again: more than when it could not write."""
+        return self.left + MIN_FREE
+
+    def is_over(self, left: int) -> bool:
+        """Whether somebody has made room."""
+        return left >= self.needed
 
 
 def free(folder: Path) -> int:

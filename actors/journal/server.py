@@ -12,7 +12,7 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from actors.journal.disk import free, stopped_storing
+from actors.journal.disk import MIN_FREE, Freeze, free, stopped_storing
 from actors.journal.folder import DataFolder, DataInUse, FolderError
 from actors.journal.server_config import Identity, ServerError, is_free, render
 from actors.journal.server_process import ServerProcess, check, find_binary
@@ -31,9 +31,6 @@ RESTARTED = "server_restarted"
 RESTART_FAILED = "server_restart_failed"
 DISK_FULL = "server_disk_full"
 DISK_HAS_ROOM = "server_disk_has_room"
-
-MIN_FREE = 32 << 20
-"""A disk with less than this left, in bytes, is full."""
 
 LOOK_S = 1.0
 """How often it is looked whether the server still stores."""
@@ -207,19 +204,19 @@ class EmbeddedServer:
 
         Not before, and not again and again: what it could not write then has to fit, whatever else the disk says.
         """
-        needed, frozen = 0, self._process
+        freeze, frozen = None, self._process
         while True:
             await asyncio.sleep(LOOK_S)
             left = free(self._folder.path)
-            if not needed:
+            if freeze is None:
                 frozen, reason = self._process, await stopped_storing(self._identity)
                 # One that is on its way up says so too; only where the disk is full will it never be up.
                 if reason and (self._serving or left < MIN_FREE):
-                    needed = left + MIN_FREE
-                    told = {"action": DISK_FULL, "reason": reason, "free": left, "needed": needed}
+                    freeze = Freeze(left)
+                    told = {"action": DISK_FULL, "reason": reason, "free": left, "needed": freeze.needed}
                     log.error("nats-server stores nothing any more: make room on its disk", extra=told)
-            elif left >= needed:
-                needed = 0
+            elif freeze.is_over(left):
+                freeze = None
                 log.warning("the disk has room: nats-server is started again", extra={"action": DISK_HAS_ROOM})
                 if self._process is frozen:
                     self._stopped_for_room = self._serving

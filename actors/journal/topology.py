@@ -144,12 +144,10 @@ async def ensure(
 
 async def _ensure_stream(link: Link, config: dict[str, Any]) -> None:
     name = config["name"]
-    # First as if it were there: a CREATE counts what such a stream reserves a second time, and is refused for it.
-    if await _update(link, config):
-        return
     try:
         await _call(link, f"STREAM.CREATE.{name}", config)
     except ApiError as error:
+        # Of a stream that is there, the room that it has reserved is asked for a second time.
         if error.code not in (NAME_IN_USE, NO_ROOM) or not await _update(link, config):
             raise
 

@@ -12,7 +12,8 @@ import pytest
 from actors.client import AsyncHeadrace
 from actors.contracts.events import Delta
 from actors.journal import Journal, Undecided
-from actors.journal.server import DIED, DISK_FULL, DISK_HAS_ROOM, MIN_FREE, RESTARTED, EmbeddedServer
+from actors.journal.disk import MIN_FREE
+from actors.journal.server import DIED, DISK_FULL, DISK_HAS_ROOM, RESTARTED, EmbeddedServer
 from actors.runtime.settings import Settings
 from tests.actions import Actions, watched_actions
 from tests.nats_servers import lone
