@@ -100,7 +100,7 @@ class Forgetting:
 
 _SHORT = (
     "the log is short of room, and nothing more in it may be forgotten: raise HEADRACE_MAX_BYTES or HEADRACE_MAX_JOBS, "
-    "or discard dead letters"
+    "discard dead letters, and see that the audit log, which has to have everything first, is not full"
 )
 _MANY_DEAD = "there are too many dead letters: redrive what can be saved, and discard them"
 

@@ -52,7 +52,8 @@ MOST_LOOKS = 64
 class Review:
     """What people do about dead letters. It holds nothing: whatever was done is in the job's log.
 
-    A dead letter is kept for ever, and so is what was done about it. `review.*` is all that may follow an outcome.
+    A dead letter is kept until somebody has discarded it, and room is needed. `review.*` is all that may follow an
+    outcome.
     """
 
     def __init__(
