@@ -101,14 +101,16 @@ class _Replay:
 
     async def _settle_due(self) -> None:
         due, self._due = self._due, []
-        await asyncio.gather(*(self._settle(each.job, each.facts, upto=each.upto) for each in due))
+        await asyncio.gather(*map(self._settle, due))
 
-    async def _settle(self, job: str, facts: Sequence[Record], *, upto: int) -> None:
+    async def _settle(self, due: _Due) -> None:
         try:
-            rebuilt = fold_job(facts)
+            await self._compare(due.job, due.facts, due.upto)
         except NotAnEvent as error:
-            self._done.findings.append(Finding("altered", job, f"its facts cannot be folded: {error}"))
-            return
+            self._done.findings.append(Finding("altered", due.job, f"it cannot be folded: {error}"))
+
+    async def _compare(self, job: str, facts: Sequence[Record], upto: int) -> None:
+        rebuilt = fold_job(facts)
         if rebuilt is None:
             self._done.findings.append(Finding("missing", job, "its facts say nothing of what was asked for"))
             return

@@ -10,6 +10,7 @@ from pathlib import Path
 from actors.audit.chain import Chain, findings
 from actors.audit.checkpoint import Checkpoint, Seal, Stretch, line_digest, lines
 from actors.audit.finding import Finding, Flaw
+from actors.contracts.events import NotAnEvent, Record
 from actors.contracts.subjects import Subject
 from actors.journal.read import Reader
 from actors.journal.topology import FACTS
@@ -133,7 +134,7 @@ class _Verification:
         while page := await self._reader.after(FACTS, position):
             for record in page:
                 if record.seq < end:
-                    named.setdefault(Subject.parse(record.subject).job, []).append(str(record.event.n))
+                    named.setdefault(Subject.parse(record.subject).job, []).append(_number(record))
             position = page[-1].seq
             if position >= end:
                 break
@@ -155,14 +156,19 @@ class _Verification:
         """A job without an outcome is in the live log, with nothing between its last fact here and the end of this."""
         self._verdict.running += 1
         live = [r for r in await self._reader.job(chain.tenant, job) if not r.is_text]
-        cut = [record.event.n for record in live if chain.seq < record.seq <= self._copied]
-        if not live:
-            self._verdict.findings.append(
-                Finding("truncated", job, "it has no outcome, and the live log has it no more")
-            )
+        cut = [_number(record) for record in live if chain.seq < record.seq <= self._copied]
+        if not live and job not in await self._jobs_since():
+            detail = "it has no outcome, and the live log has it no more"
+            self._verdict.findings.append(Finding("truncated", job, detail))
         elif cut:
             detail = f"it ends before event {cut[0]}, which the live log has"
             self._verdict.findings.append(Finding("truncated", job, detail))
+
+    async def _jobs_since(self) -> set[str]:
+        """The jobs of the entries that have come since this began: one of those may have ended, and be forgotten."""
+        upto = (await self._trail.span()).last
+        later = [found async for found in self._trail.read(self._verdict.span.last, upto)]
+        return {found.job for found in later if isinstance(found, Entry)}
 
 
 class _Sealed:
@@ -236,6 +242,14 @@ class _Sealed:
 
     def _note(self, checkpoints: Checkpoints, number: int, what: str) -> None:
         self._findings.append(Finding("checkpoint", "", f"line {number} of {checkpoints.path} {what}"))
+
+
+def _number(record: Record) -> str:
+    """The number of an event, for people."""
+    try:
+        return str(record.event.n)
+    except NotAnEvent:
+        return "?"
 
 
 def jobs_of(findings: Iterable[Finding]) -> list[str]:

@@ -20,6 +20,7 @@ from actors.audit.replay import Replayed, replay
 from actors.audit.verify import Checkpoints, Verdict, verify
 from actors.contracts.chain import digest
 from actors.contracts.errors import HeadraceError
+from actors.contracts.events import Record
 from actors.contracts.subjects import job_filter
 from actors.journal import Journal
 from actors.journal.topology import AUDIT, JOBS, NS, _ensure_stream, audit_stream, jobs_stream
@@ -361,6 +362,35 @@ async def test_a_log_that_was_deleted_as_a_whole_is_made_again_and_what_it_lacks
     await remake(journal_r1)
     await copied(journal_r1, made[-1].chain.seq)
     assert named(await verified(journal_r1, tmp_path)) == {("truncated", made[0].address.job)}
+
+
+@R1
+async def test_bytes_that_are_no_event_are_found_in_either_log(journal: Journal) -> None:
+    job = await a_started_job(journal)
+    subject = str(job.address.subject("job", "step"))
+    stored = json.loads((await journal.appends.request(subject, b"garbage")).data)
+    await copied(journal, stored["seq"])
+    assert named(await verified(journal)) == {("altered", job.address.job)}
+    assert named(await replayed(journal)) == {("altered", job.address.job)}
+
+
+@R1
+async def test_a_job_that_ends_and_is_forgotten_while_the_log_is_read_is_whole(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running = await a_started_job(journal)
+    await copied(journal, 2)
+    read = journal.reader.job
+
+    async def after_its_end(tenant: str, job: str) -> list[Record]:
+        await complete(running)
+        await copied(journal, running.chain.seq)
+        await forget(journal, running)
+        return await read(tenant, job)
+
+    monkeypatch.setattr(journal.reader, "job", after_its_end)
+    verdict = await verified(journal)
+    assert (verdict.running, verdict.findings) == (1, [])
 
 
 @R1
