@@ -21,7 +21,7 @@ from actors.contracts.errors import HeadraceError
 
 log = logging.getLogger(__name__)
 
-RECONNECT_S = 0.1
+RECONNECT_S = 0.05
 ANSWER_S = 3.0
 """How long a request waits before its answer counts as unknown, in seconds."""
 

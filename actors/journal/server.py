@@ -39,7 +39,7 @@ READY_S = 120.0
 STEADY_S = 10.0
 """A server that lived this long was healthy: when it dies, the delays begin from the shortest again."""
 
-FIRST_DELAY_S = 0.05
+FIRST_DELAY_S = 0.01
 LONGEST_DELAY_S = 5.0
 PORT_TRIES = 5
 
