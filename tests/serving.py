@@ -77,7 +77,7 @@ async def listening(
     events: Starlette | None = None,
     port: int = 0,
 ) -> AsyncIterator[str]:
-    """Both applications on a port, or a free one; the URL. They answer at once, whether or not there is a nats-server."""
+    """Both applications on this port, or a free one; the URL. They answer at once, with or without a nats-server."""
     events = events or results(settings, stream_life=stream_life, grace=grace)
     front = Front(ingress(settings, patience=patience), events)
     listener = socket.create_server(("127.0.0.1", port))

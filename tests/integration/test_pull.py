@@ -291,7 +291,8 @@ async def test_a_stage_without_its_consumers_is_asked_for_patiently(journal_r1: 
 
 async def test_what_was_asked_for_is_taken_though_there_is_no_room_any_more(journal: Journal) -> None:
     """Given back, the server would give it to the same pull again and again, until its deliveries are used up."""
-    jobs = await post(journal, *["standard"] * 12)
+    lanes: list[Lane] = ["standard"] * 12
+    jobs = await post(journal, *lanes)
 
     class Shrinking(Slots):
         """Room that is gone after it was asked about once for each lane."""
@@ -307,10 +308,11 @@ async def test_what_was_asked_for_is_taken_though_there_is_no_room_any_more(jour
 
 
 async def test_what_comes_while_the_puller_closes_is_given_out_again_once(journal: Journal) -> None:
-    jobs = await post(journal, *["standard"] * 40)
+    lanes: list[Lane] = ["standard"] * 40
+    jobs = await post(journal, *lanes)
     async with pulling(journal, Slots(64)) as puller:
         asking = asyncio.create_task(puller.next())
-        while not asking.done() and puller._asking is None:
+        while not asking.done() and puller._asking is None:  # noqa: ASYNC110
             await asyncio.sleep(0)
         puller._closing = True
         assert await asking == []
