@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections import defaultdict
 from collections.abc import Sequence
 
 from actors.contracts.events import NotAnEvent, Record, StepStarted
@@ -12,7 +13,7 @@ from actors.contracts.fold import fold_step
 from actors.contracts.subjects import LANES, Lane, Subject, handoffs
 from actors.journal.connection import Unanswered
 from actors.journal.departures import departures
-from actors.journal.journal import Journal
+from actors.journal.journal import ROLES, Journal
 from actors.journal.lag import held
 from actors.journal.pull import Acks
 from actors.runtime.presence import Owners, workers_of
@@ -20,14 +21,15 @@ from actors.runtime.presence import Owners, workers_of
 log = logging.getLogger(__name__)
 
 GRACE_S = 0.3
-"""A connection that went may come back: so long is waited before its worker is asked whether it is there."""
+"""A connection that went may come back: so long is waited before its worker is asked whether it is there. One that lost
+all of its connections together has died, and is asked at once."""
 
 BEAT_S = 1.0
 MISSED_BEATS = 3
 SWEEP_EVERY = 10
 """Every so many beats, also the owners of whatever is under way are looked for: one may have died unseen."""
 
-SIGNALS = ":signals"
+SIGNALS = "signals"
 """The role of the connection that a worker answers on; when that goes, the worker may have."""
 
 
@@ -61,10 +63,17 @@ class Takeover:
 
     async def _hear_departures(self, journal: Journal) -> None:
         async with departures(self._sys_urls) as names, asyncio.TaskGroup() as asking:
+            lost: defaultdict[str, set[str]] = defaultdict(set)
             async for name in names:
-                worker = name.removesuffix(SIGNALS)
-                if worker != name and self._stage(worker) in self._stages:
+                worker, _, role = name.rpartition(":")
+                if self._stage(worker) not in self._stages:
+                    continue
+                lost[worker].add(role)
+                if lost[worker] >= set(ROLES):
+                    del lost[worker]
                     asking.create_task(self._departed(journal, worker))
+                elif role == SIGNALS:
+                    asking.create_task(self._departed(journal, worker, grace=GRACE_S))
 
     async def _count_beats(self, journal: Journal) -> None:
         for beat in itertools.count():
@@ -76,14 +85,14 @@ class Takeover:
                 if beat % SWEEP_EVERY == 0:
                     gone |= {o.worker for stage in self._stages for o in await self._owners(journal, stage)} - here
                 for worker in gone:
-                    await self._departed(journal, worker)
+                    await self._departed(journal, worker, grace=GRACE_S)
             except Unanswered:
                 self._missed.clear()  # it is we who heard nothing
             await asyncio.sleep(BEAT_S)
 
-    async def _departed(self, journal: Journal, worker: str) -> None:
+    async def _departed(self, journal: Journal, worker: str, *, grace: float = 0.0) -> None:
         """Somebody says that this worker is gone: ask, and if nobody is there, give out what it held."""
-        await asyncio.sleep(GRACE_S)
+        await asyncio.sleep(grace)
         try:
             if await Owners(journal.signals).is_there(worker) is not False:
                 return

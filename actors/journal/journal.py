@@ -18,6 +18,9 @@ from actors.journal.read import Reader
 
 log = logging.getLogger(__name__)
 
+ROLES = ("append", "replay", "live", "pull", "signals")
+"""What a process has a connection each for; it is named `<process>:<role>`."""
+
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 30.0
 
@@ -38,8 +41,7 @@ class Journal:
     @asynccontextmanager
     async def open(cls, urls: Sequence[str], name: str, rng: Random | None = None) -> AsyncIterator[Journal]:
         """Connect every role, however long the server takes to appear; let go of them all on the way out."""
-        roles = ("append", "replay", "live", "pull", "signals")
-        links = await asyncio.gather(*(Link.open(list(urls), f"{name}:{role}") for role in roles))
+        links = await asyncio.gather(*(Link.open(list(urls), f"{name}:{role}") for role in ROLES))
         appends, replays, live, pulls, signals = links
         try:
             yield cls(Appender(appends, rng or Random()), Reader(replays), appends, replays, live, pulls, signals)

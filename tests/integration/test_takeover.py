@@ -8,10 +8,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from actors import takeover
 from actors.contracts.events import Completed, Delta, StepStarted
 from actors.engines import Scripted
 from actors.journal.topology import ensure
-from actors.takeover import Takeover
 from tests.integration.conftest import STAGES, opened
 from tests.nats_servers import Servers
 from tests.office import Office, office_on
@@ -27,8 +27,8 @@ async def watched(servers: Servers, *, system_account: bool) -> AsyncIterator[Of
     """An office with long leases, and a watch over the workers of `recite`."""
     async with opened(servers) as journal, office_on(journal) as office:
         await ensure(journal.signals, STAGES, max_bytes=1 << 30, ack_wait=ACK_WAIT_S)
-        takeover = Takeover(["recite"], servers.sys_urls if system_account else [])
-        watching = asyncio.create_task(takeover.run(journal))
+        watch = takeover.Takeover(["recite"], servers.sys_urls if system_account else [])
+        watching = asyncio.create_task(watch.run(journal))
         try:
             yield office
         finally:
@@ -60,6 +60,26 @@ async def test_a_killed_workers_job_goes_on_with_a_spare_long_before_its_lease_e
     assert "".join(event.text for event in seen if isinstance(event, Delta)) == TEXT
     stored = sum(len(event.tokens) for event in seen if isinstance(event, Delta))
     assert sum(spare.computed.values()) == stored - starts[1].from_
+
+
+async def test_a_worker_that_lost_every_connection_is_not_waited_for(
+    r1: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(takeover, "GRACE_S", 600.0)
+    monkeypatch.setattr(takeover, "MISSED_BEATS", 10**6)
+    monkeypatch.setattr(takeover, "SWEEP_EVERY", 10**6)
+    nursery = Nursery()
+    try:
+        async with watched(r1, system_account=True) as office:
+            victim = nursery.bear(Orders(r1.urls, ack_wait=ACK_WAIT_S, engine={"says": TEXT, "token_s": 0.02}))
+            job = await office.post(recital, Prepared(text="go"), to="recite")
+            await office.until(job, lambda event: isinstance(event, Delta))
+            async with a_hand(r1, recital, with_engine(recite, Scripted(says=TEXT)), ack_wait=ACK_WAIT_S):
+                victim.kill()
+                seen = await office.until_kind(job, "handoff", times=2)
+    finally:
+        nursery.close()
+    assert [event.attempt for event in seen if isinstance(event, StepStarted)] == [1, 2]
 
 
 async def test_a_worker_that_answers_keeps_its_jobs_whatever_is_said_of_it(r1: Servers) -> None:
