@@ -34,14 +34,14 @@ run: setup
 	@exec $(BIN)/headrace up $(up_flags)
 
 test: setup
-	@exec $(BIN)/pytest
+	@exec $(BIN)/pytest -n 2 --dist loadfile
 
 check: setup
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports --no-cache --no-logo
-	@$(BIN)/pytest tests/unit tests/contract -m 'not vllm'
+	@$(BIN)/pytest tests/unit tests/contract tests/model -m 'not vllm'
 
 chaos: setup
 	@export MINUTES="$${MINUTES:-10}" CUTS="$${CUTS:-10}"; exec $(BIN)/pytest tests/chaos -s
