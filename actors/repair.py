@@ -10,6 +10,7 @@ from actors.delays import give_out_again
 from actors.journal.journal import Journal
 from actors.journal.lag import ack_floor
 from actors.journal.later import Later
+from actors.runtime.cancel import cancel
 from actors.runtime.job_log import JobLog
 from actors.runtime.presence import Owners
 from actors.runtime.writer import Clock
@@ -66,6 +67,9 @@ class Repair:
             if step.handoff_seq > floors.get((step.handoff.stage, subject.lane), 0):
                 return False
             if step.open and step.owner and await self._runs(journal, step.owner.worker, step.owner.claim):
+                return False
+            if step.cancel:  # only an outcome may follow that
+                await cancel(job, Owners(journal.signals), step.cancel_reason)
                 return False
             if not step.open and step.retry_at is not None and step.retry_at > self._now():
                 await Later(journal.signals).put_off(subject.tenant, name, step.handoff.n, step.retry_at)

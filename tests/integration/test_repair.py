@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from actors.contracts.errors import Failure
-from actors.contracts.events import HandOff, StepFailed, StepStarted
+from actors.contracts.events import Cancelled, CancelRequested, HandOff, StepFailed, StepStarted
 from actors.engines import Scripted
 from actors.journal.later import Later
 from actors.journal.pull import Acks, Puller
@@ -93,6 +93,20 @@ async def test_a_job_whose_owner_is_gone_with_its_delivery_is_given_out_again(se
     async with a_hand(servers, pipeline, writing), a_hand(servers, pipeline, polishing):
         records = await office.outcome(job)
     assert kinds(records)[:4] == ["handoff", "step.started", "handoff", "step.started"]
+
+
+@R1
+async def test_a_lost_job_that_is_to_be_cancelled_gets_that_outcome_and_is_not_given_out(office: Office) -> None:
+    pipeline, _, _ = analysis()
+    job = await office.post(pipeline, Question())
+    await lose(office, "write")
+    await job.write(StepStarted, stage="write", attempt=1, claim="gone", worker="write-gone", ack="$JS.ACK.x")
+    await job.write(CancelRequested, reason="a mistake")
+    assert await repair().round(office.journal) == 0
+    records = await office.outcome(job)
+    assert kinds(records) == ["handoff", "step.started", "cancel.requested", "cancelled"]
+    assert isinstance(records[-1].event, Cancelled)
+    assert records[-1].event.reason == "a mistake"
 
 
 @R1
