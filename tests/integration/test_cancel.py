@@ -14,10 +14,12 @@ import pytest_asyncio
 
 from actors import Job, Message, Pipeline, Retry, stage
 from actors.contracts.envelope import Envelope
-from actors.contracts.events import Cancelled, Delta, Outcome, Record
+from actors.contracts.events import Cancelled, CancelRequested, Delta, Outcome, Record, StepStarted
 from actors.engines import Engine, Scripted
 from actors.engines.scripted import tokens_of
 from actors.journal import Journal
+from actors.runtime.job_log import JobLog
+from actors.runtime.writer import utc_now
 from tests.nats_servers import Servers
 from tests.office import Office, office_on
 from tests.scribe import Scribe, new_address
@@ -130,6 +132,18 @@ async def test_a_cancel_at_every_event_number_leaves_one_outcome(
     assert found[0] == "cancelled"
     assert found[-1] == "completed"
     assert engine.pulse().running == 0
+
+
+@R1
+async def test_a_cancel_that_was_decided_before_the_job_ended_is_not_stored_after_it(office: Office) -> None:
+    job = Scribe(office.journal.appender, new_address())
+    await job.hand_off("write")
+    await job.write(StepStarted, stage="write", attempt=1, claim="c", worker="write-1", ack="$JS.ACK.x")
+    log = JobLog(office.journal, job.address.job, by="ingress/test", now=utc_now)
+    await log.read()
+    await job.write(Cancelled, origin=job.origin)
+    assert not await log.append(lambda stamp: CancelRequested(**stamp))
+    assert kinds(await office.log(job)) == ["handoff", "step.started", "cancelled"]
 
 
 async def test_a_cancel_that_races_with_completion_leaves_one_outcome(

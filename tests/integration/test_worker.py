@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import re
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
@@ -12,6 +15,7 @@ from actors.contracts.events import Completed
 from actors.contracts.fold import fold_job
 from actors.engines import Engine, Scripted
 from actors.engines.scripted import tokens_of
+from actors.journal.topology import JOBS
 from actors.runtime.writer import Pen
 from tests.integration.conftest import R1
 from tests.nats_servers import Servers
@@ -81,6 +85,22 @@ async def test_no_inference_begins_before_its_start_is_stored(servers: Servers, 
         made[0].open.set()
         await office.until_kind(job, "handoff", times=2)
     assert engine.pulse().steps > 0
+
+
+@R1
+async def test_text_is_kept_for_a_day_past_its_jobs_deadline(servers: Servers, office: Office) -> None:
+    """Nothing of a job may expire before its outcome."""
+    pipeline, writing, _ = analysis()
+    async with a_hand(servers, pipeline, writing):
+        job = await office.post(pipeline, Question(), seconds=3_600.0)
+        await office.until_kind(job, "handoff", times=2)
+    [text, *_] = [record for record in await office.log(job) if record.is_text]
+    kept = await office.journal.signals.api(f"STREAM.MSG.GET.{JOBS}", {"seq": text.seq})
+    found = re.search(rb"Nats-TTL: (\d+)s", base64.b64decode(kept["message"]["hdrs"]))
+    assert found is not None
+    assert text.stored_at is not None
+    until = text.stored_at + timedelta(seconds=int(found.group(1)) + 1)
+    assert until >= job.origin.deadline + timedelta(hours=24)
 
 
 @R1

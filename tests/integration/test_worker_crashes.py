@@ -175,6 +175,20 @@ async def test_an_engine_that_hangs_loses_its_lease_and_its_worker_takes_no_more
     assert kinds(records) == ["handoff", "step.started", "step.started", "handoff", "completed"]
 
 
+@R1
+async def test_the_lease_of_a_step_whose_engine_hangs_runs_out(servers: Servers, office: Office) -> None:
+    """Another worker is given it; and lets it go, for as long as the one that hangs says that it runs it."""
+    pipeline, writing, _ = analysis(Scripted(says=SPEECH, cues=(Cue("hang", at=3),)))
+    healthy = replace(writing, uses=Scripted(says=SPEECH))
+    async with a_hand(servers, pipeline, writing, hang_after=0.3):
+        job = await office.post(pipeline, Question())
+        await office.until_kind(job, "step.started")
+        with watched_actions() as actions:
+            async with a_hand(servers, pipeline, healthy):
+                await actions.next("step_settled", verdict="LET_GO")
+    assert kinds(await office.log(job)) == ["handoff", "step.started"]
+
+
 async def test_a_restart_of_the_server_in_the_middle_of_a_text_changes_nothing(
     servers: Servers, office: Office
 ) -> None:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from nats.aio.msg import Msg
 
 from actors import Job
 from actors.contracts.events import StepStarted
@@ -108,6 +110,29 @@ async def test_what_a_stage_leaves_running_stores_nothing_after_its_output(serve
         await asyncio.gather(*left, return_exceptions=True)
         left.clear()
         assert kinds(await office.log(job), text=True) == ["handoff", "completed"]
+
+
+@R1
+@pytest.mark.parametrize("old", [False, True], ids=["new", "old"])
+async def test_a_silent_owner_keeps_its_claim_while_its_newest_event_is_new(
+    servers: Servers, office: Office, old: bool
+) -> None:
+    async def says_nothing(question: Msg) -> None:
+        return
+
+    await office.journal.signals.subscribe("worker.polish-silent", says_nothing)
+    pipeline, _, polishing = analysis()
+    job = await office.post(pipeline, Draft(text="x"), to="polish")
+    at = datetime.now(UTC) - timedelta(hours=old)
+    owner: dict[str, Any] = {"stage": "polish", "worker": "polish-silent", "ack": "$JS.ACK.x", "at": at}
+    await job.write(StepStarted, attempt=1, claim="silent", **owner)
+    with watched_actions() as actions:
+        async with a_hand(servers, pipeline, polishing, ack_wait=600.0):
+            if old:
+                assert kinds(await office.outcome(job))[-1] == "completed"
+            else:
+                await actions.next("step_settled", verdict="LET_GO")
+                assert kinds(await office.log(job)) == ["handoff", "step.started"]
 
 
 async def _value(tries: list[int]) -> int:

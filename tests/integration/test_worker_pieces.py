@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from actors import Job, Message, Retry
 from actors.contracts.events import Completed, Delta, HandOff, StepPart, StepStarted
+from actors.contracts.generation import Piece, Sampling
 from actors.engines import Engine, Scripted
 from actors.engines.scripted import tokens_of
 from actors.runtime.writer import Pen
@@ -133,3 +135,34 @@ async def test_a_resume_that_finds_the_end_of_the_text_calls_no_engine(servers: 
     answer = records[-1].event
     assert isinstance(answer, Completed)
     assert answer.answer.body == {"text": SPEECH.upper()}
+
+
+class Listening(Scripted):
+    """Keeps the token ids that it is to go on from."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.heard: list[tuple[int, ...]] = []
+
+    async def generate(
+        self, request: str, prompt: Sequence[int], sampling: Sampling, *, said: Sequence[int] = ()
+    ) -> AsyncGenerator[Piece, None]:
+        self.heard.append(tuple(said))
+        async for piece in super().generate(request, prompt, sampling, said=said):
+            yield piece
+
+
+@R1
+async def test_a_resume_gives_the_engine_the_stored_token_ids_and_never_text(servers: Servers, office: Office) -> None:
+    """The same text may be made of other tokens, and those are not what the model has said."""
+    engine = Listening(says=SPEECH)
+    pipeline, writing, _ = analysis(engine)
+    job = await office.post(pipeline, Question())
+    gone: dict[str, Any] = {"stage": "write", "worker": "write-gone", "ack": "$JS.ACK.gone", "model": engine.revision}
+    await job.write(StepStarted, attempt=1, claim="gone", **gone)
+    letters = tuple(token for letter in "The" for token in tokens_of(letter))
+    assert letters != tuple(tokens_of("The"))
+    await job.write(Delta, by="write-gone/gone", stage="write", text="The", tokens=letters, from_=0)
+    async with a_hand(servers, pipeline, writing):
+        await office.until_kind(job, "handoff", times=2)
+    assert engine.heard == [letters]
