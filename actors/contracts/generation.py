@@ -60,6 +60,19 @@ class Piece:
     finish_reason: FinishReason | None = None
 
 
+class Speech(str):
+    """Text that was generated aloud; a string, which also knows why it ended."""
+
+    __slots__ = ("finish_reason",)
+
+    finish_reason: FinishReason
+
+    def __new__(cls, text: str, finish_reason: FinishReason) -> Speech:
+        self = super().__new__(cls, text)
+        self.finish_reason = finish_reason
+        return self
+
+
 class Usage(BaseModel):
     """Tokens a job has used so far.
 

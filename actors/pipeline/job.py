@@ -10,7 +10,7 @@ from typing import Protocol, TypeVar
 
 from pydantic import BaseModel, JsonValue
 
-from actors.contracts.generation import Prompt, Sampling
+from actors.contracts.generation import Prompt, Sampling, Speech
 from actors.contracts.subjects import LOCAL, Lane
 
 Value = TypeVar("Value", bound=BaseModel | JsonValue)
@@ -29,7 +29,7 @@ class StepLog(Protocol):
 
     async def once(self, key: str, work: Callable[[], Awaitable[Value]]) -> Value: ...
 
-    async def speak(self, engine: Speaks, prompt: Prompt, sampling: Sampling) -> str: ...
+    async def speak(self, engine: Speaks, prompt: Prompt, sampling: Sampling) -> Speech: ...
 
     async def report(self, message: str, done: int | None, total: int | None) -> None: ...
 
@@ -69,10 +69,11 @@ class Job:
         top_p: float = 1.0,
         seed: int | None = None,
         stop: tuple[str, ...] = (),
-    ) -> str:
+    ) -> Speech:
         """Generate aloud: readers see the text as it is made, and a crash goes on where the stored text ends.
 
-        At most once per step. Returns the whole text. Limits count tokens of the whole generation.
+        At most once per step. Returns the whole text, which knows why it ended (`finish_reason`). Limits count tokens
+        of the whole generation.
         """
         sampling = Sampling(
             max_tokens=max_tokens, min_tokens=min_tokens, temperature=temperature, top_p=top_p, seed=seed, stop=stop

@@ -7,7 +7,7 @@ import types
 import typing
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args, get_origin, get_type_hints
 
 from actors.contracts.errors import HeadraceError
@@ -48,9 +48,26 @@ class Stage:
     timeout: float = 60.0
     effects: bool = False
     retry: Retry = DEFAULT_RETRY
+    part_of: Stage | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.run(*args, **kwargs)
+
+    def also(self, function: Callable[..., Any]) -> Stage:
+        """Declare another function of this stage, for other messages and another pipeline.
+
+        The two share topic, replicas and what the stage `uses`: `@write.also` lets a second pipeline have an engine
+        that is there already. Raises StageError.
+        """
+        whole = self.whole
+        _check_function(function)
+        takes, gives = _signature(whole.name, function, whole.uses is not None)
+        return replace(whole, run=function, takes=takes, gives=gives, part_of=whole)
+
+    @property
+    def whole(self) -> Stage:
+        """The stage that this is a function of; itself where there is but one."""
+        return self.part_of or self
 
     @property
     def is_async(self) -> bool:
@@ -78,8 +95,7 @@ def stage(
     """
 
     def declare(function: Callable[..., Any]) -> Stage:
-        if not inspect.isfunction(function):
-            raise StageError(f"{function!r} is no function; a stage is a function of its message and its job")
+        _check_function(function)
         name = function.__name__
         _check_name(name)
         _check_uses(name, uses)
@@ -94,6 +110,11 @@ def stage(
     if misplaced is not None:
         raise StageError(f"stage {_show(misplaced)}: write @stage() above it, with its parentheses")
     return declare
+
+
+def _check_function(function: object) -> None:
+    if not inspect.isfunction(function):
+        raise StageError(f"{function!r} is no function; a stage is a function of its message and its job")
 
 
 def _check_name(name: str) -> None:

@@ -47,7 +47,7 @@ def load_pipelines(paths: Sequence[str]) -> dict[str, Pipeline]:
         if found.setdefault(pipeline.name, pipeline) is not pipeline:
             raise HeadraceError(f"two pipelines are called {pipeline.name!r}; rename one of them")
         for stage in pipeline.stages:
-            if topics.setdefault(stage.name, stage) is not stage:
+            if topics.setdefault(stage.name, stage.whole) is not stage.whole:
                 raise HeadraceError(
                     f"two stages are called {stage.name!r}; a stage's name is its topic, unique in the installation, "
                     "so rename one of them or use the same stage in both pipelines"
@@ -84,7 +84,7 @@ class Replica:
         found = next((s for p in self._pipelines.values() for s in p.stages if s.name == stage), None)
         if found is None:
             raise UnknownStage(f"no pipeline has a stage {stage!r}; there are: {', '.join(pipelines)}")
-        self._stage = found
+        self._stage = found.whole
         self.name = f"{stage}-{secrets.token_hex(4)}"
         self._worker: Worker | None = None
         self._engine: Engine | None = None

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from actors.contracts.errors import TerminalError
 from actors.contracts.events import Delta
-from actors.contracts.generation import FinishReason, Prompt, Sampling, Usage
+from actors.contracts.generation import FinishReason, Prompt, Sampling, Speech, Usage
 from actors.engines.protocol import Engine
 from actors.engines.transcript import Transcript
 from actors.runtime.metered import Metered
@@ -25,7 +25,7 @@ async def speak(
     sampling: Sampling,
     *,
     begun: Callable[[Callable[[], object]], None] = lambda hush: None,
-) -> str:
+) -> Speech:
     """Generate aloud, in one resumable generation; the whole text, once all of it is stored.
 
     Readers see only what is stored; what the engine makes while an append is under way joins the next one. It goes on
@@ -41,7 +41,7 @@ async def speak(
     engine.note(Usage(output_tokens=len(said)))
     if writer.finish_reason:
         engine.note(Usage(prompt_tokens=len(tokens)))
-        return shown
+        return Speech(shown, writer.finish_reason)
     if len(tokens) >= engine.context:
         raise TerminalError(
             f"the prompt has {len(tokens):,} tokens; the model takes {engine.context:,} with its output: shorten it"
@@ -63,7 +63,7 @@ async def speak(
             text.append(piece.text)
             at += len(piece.tokens)
             if piece.finish_reason:
-                return "".join(text)
+                return Speech("".join(text), piece.finish_reason)
     finally:
         listening.cancel()
         with contextlib.suppress(asyncio.CancelledError):

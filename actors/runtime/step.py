@@ -162,9 +162,9 @@ class Step:
         if self._release_reason:
             raise _HandedBack(self._release_reason)
         pipeline = self._pipeline()
-        message = self._message(pipeline)
+        stage, message = self._message(pipeline)
         running = self._running = RunningStep(self._writer, pipeline, self._bench.lanes.pace(), self._engine)
-        self._work = asyncio.create_task(self._call(message, self._job(running)))
+        self._work = asyncio.create_task(self._call(stage, message, self._job(running)))
         origin = self._writer.handoff.origin
         left = (origin.deadline - self._bench.pen.now()).total_seconds()
         limit = left if self._engine else min(left, self._bench.stage.timeout)
@@ -192,13 +192,12 @@ class Step:
             await asyncio.wait({self._work})
             self._writer.leave()
             self._usage = running.usage
-        if type(output) not in self._bench.stage.gives:  # exactly: a message goes by its own type
-            allowed = " or ".join(m.__name__ for m in self._bench.stage.gives)
-            raise TypeError(f"stage {self._bench.stage.name!r} returned {type(output).__name__}; it declares {allowed}")
+        if type(output) not in stage.gives:  # exactly: a message goes by its own type
+            allowed = " or ".join(m.__name__ for m in stage.gives)
+            raise TypeError(f"stage {stage.name!r} returned {type(output).__name__}; it declares {allowed}")
         return output
 
-    async def _call(self, message: Message, job: Job) -> Message:
-        stage = self._bench.stage
+    async def _call(self, stage: Stage, message: Message, job: Job) -> Message:
         arguments: tuple[Any, ...] = (message, job)
         if stage.uses is not None:
             arguments = (*arguments, self._engine or self._bench.resource)
@@ -213,14 +212,15 @@ class Step:
             raise self._unknown(f"this worker does not know pipeline {name!r}")
         return pipeline
 
-    def _message(self, pipeline: Pipeline) -> Message:
-        """What the stage is given. What only another version can read waits for a worker that does."""
+    def _message(self, pipeline: Pipeline) -> tuple[Stage, Message]:
+        """The function of the stage that runs, and what it is given. What another version can read waits for that."""
         packed, version = self._writer.handoff.message, self._writer.handoff.origin.version
         kind = pipeline.messages.get(packed.type)
-        if kind not in self._bench.stage.takes:
+        stage = pipeline.taker(kind) if kind else None
+        if kind is None or stage is None or stage.name != self._bench.stage.name:
             raise self._unknown(f"stage {self._bench.stage.name!r} takes no {packed.type} here")
         try:
-            return kind.model_validate(packed.body)
+            return stage, kind.model_validate(packed.body)
         except ValidationError as error:
             if version == pipeline.version:
                 raise

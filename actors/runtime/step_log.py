@@ -12,7 +12,7 @@ from pydantic import BaseModel, JsonValue
 from actors.contracts.errors import TerminalError
 from actors.contracts.events import Progress, StepPart
 from actors.contracts.fold import Part
-from actors.contracts.generation import Prompt, Sampling, Usage
+from actors.contracts.generation import Prompt, Sampling, Speech, Usage
 from actors.contracts.messages import Message, Packed
 from actors.pipeline.job import Speaks, Value
 from actors.pipeline.pipeline import Pipeline
@@ -66,7 +66,7 @@ class RunningStep:
             self._stored[key] = Part(packed, kind, usage)
             return value
 
-    async def speak(self, engine: Speaks, prompt: Prompt, sampling: Sampling) -> str:
+    async def speak(self, engine: Speaks, prompt: Prompt, sampling: Sampling) -> Speech:
         if not isinstance(engine, Metered):
             raise TerminalError("job.speak needs the engine that the stage is given: declare uses=Vllm()")
         if self._spoken:
