@@ -183,7 +183,7 @@ def cluster(folder: Path, size: int = 3) -> Servers:
     for index in range(size):
         route, port, monitor_port = ports[3 * index : 3 * index + 3]
         own = {"name": f"node-{index}", "port": port, "monitor_port": monitor_port}
-        extra = f'cluster {{ name: tests, listen: "{HOST}:{route}", routes: [{routes}] }}\n'
+        extra = f'cluster {{ name: tests, no_advertise: true, listen: "{HOST}:{route}", routes: [{routes}] }}\n'
         nodes.append(Node(shared.model_copy(update=own), folder / str(index), extra))
     return Servers(nodes)
 

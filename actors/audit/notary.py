@@ -40,6 +40,7 @@ SHORT_OF_ROOM = (
     "the audit log is full, or nearly: then it takes nothing more, and nothing that it lacks is forgotten elsewhere; "
     "raise HEADRACE_AUDIT_MAX_BYTES"
 )
+STALLED = "the audit log does not go on just now; it goes on where it stopped, and nothing that it lacks is forgotten"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +122,7 @@ class Notary:
         is_short = span.is_full or bool(span.trouble)
         if is_short and not self._is_short:
             fields = {"action": "audit_short_of_room", "lag": span.lag, "bytes": span.bytes, "reason": span.trouble}
-            log.error(SHORT_OF_ROOM, extra=fields)
+            log.error(SHORT_OF_ROOM if span.is_full else STALLED, extra=fields)
         self._is_short = is_short
 
     @contextmanager

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from actors.contracts.subjects import LANES, Lane, consumer_name, handoffs
-from actors.journal.connection import ApiError, Link
+from actors.journal.connection import ApiError, Link, Unanswered
 from actors.journal.read import Reader
 from actors.journal.topology import JOBS, NO_STREAM
 
@@ -33,13 +33,15 @@ class Lag:
 class Flow:
     """One stage's hand-offs in one lane: how many wait, how many are with workers, and how many have left so far.
 
-    `left` counts deliveries that are over, a retry among them; it may go back when the server is started again.
+    `left` counts deliveries that are over, a retry among them; it may go back when the server is started again. What
+    waits is behind the sequence `upto`.
     """
 
     lane: Lane
     waiting: int
     running: int
     left: int
+    upto: int = 0
 
 
 async def stage_flows(link: Link, stages: Iterable[str]) -> dict[str, list[Flow]]:
@@ -52,6 +54,12 @@ async def stage_flows(link: Link, stages: Iterable[str]) -> dict[str, list[Flow]
 async def stage_lag(link: Link, reader: Reader, stage: str) -> list[Lag]:
     """The lag of each of a stage's lanes. Raises Unanswered when the server cannot be asked."""
     return [await _lane_lag(link, reader, stage, lane) for lane in LANES]
+
+
+async def waits_since(reader: Reader, stage: str, flow: Flow) -> datetime | None:
+    """Since when the first that waits in this lane has waited, None when none does. Raises Unanswered."""
+    first = await reader.after(handoffs(stage, flow.lane), flow.upto, most=1) if flow.waiting else []
+    return first[0].stored_at if first else None
 
 
 async def ack_floor(link: Link, stage: str, lane: Lane) -> int:
@@ -73,8 +81,9 @@ async def _flow(link: Link, stage: str, lane: Lane) -> Flow:
     info = await _consumer(link, stage, lane)
     if info is None:
         return Flow(lane, 0, 0, 0)
-    running = int(info["num_ack_pending"])
-    return Flow(lane, int(info["num_pending"]), running, int(info["delivered"]["consumer_seq"]) - running)
+    running, delivered = int(info["num_ack_pending"]), info["delivered"]
+    left, upto = int(delivered["consumer_seq"]) - running, int(delivered["stream_seq"])
+    return Flow(lane, int(info["num_pending"]), running, left, upto)
 
 
 async def _lane_lag(link: Link, reader: Reader, stage: str, lane: Lane) -> Lag:
@@ -95,4 +104,4 @@ async def _consumer(link: Link, stage: str, lane: Lane) -> dict[str, Any] | None
     except ApiError as error:
         if error.code in (NO_CONSUMER, NO_STREAM):
             return None
-        raise
+        raise Unanswered(f"the lag of {stage} is not known: {error}") from error  # nobody leads it just now

@@ -55,6 +55,7 @@ class Post:
             nats_replicas=self.replicas,
             pipelines=PIPELINES,
             max_bytes=8 << 30,
+            data=self.folder / "data",
             ack_wait=ACK_WAIT_S,
             hang_after=HANG_AFTER_S,
         )

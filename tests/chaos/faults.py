@@ -225,7 +225,7 @@ async def misfortune(scene: Scene, seconds: float, ongoing: Sequence[Fault]) -> 
 
 
 def _same_target(one: Fault, other: Fault) -> bool:
-    """Whether the two may meet in one process, where neither could be proven any more."""
+    """Whether the two may meet in one process or connection, where neither could be proven any more."""
     workers = (KillWorker, KillEveryWorker, PauseWorker, HangEngine, DrainWorker)
-    servers = (KillServer, KillLeader, FreezeServer)
+    servers = (KillServer, KillLeader, FreezeServer, CutNetwork)
     return any(isinstance(one, group) and isinstance(other, group) for group in (workers, servers))

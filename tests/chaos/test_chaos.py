@@ -10,17 +10,21 @@ import asyncio
 import json
 import os
 import platform
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random, SystemRandom
 
 import pytest
 
+from actors.audit.replay import replay
+from actors.audit.verify import verify
 from actors.contracts.events import Record
 from actors.contracts.subjects import LANES, Subject, facts
 from actors.journal import Journal
 from actors.journal.lag import stage_lag
 from actors.journal.server_config import free_ports, is_free
 from actors.journal.topology import ensure
+from actors.journal.trail import Trail
 from tests.chaos.checker import Checker
 from tests.chaos.crew import ACK_WAIT_S, Crew, Post
 from tests.chaos.faults import Scene, faults_for, misfortune
@@ -63,6 +67,14 @@ async def logs_of(journal: Journal) -> dict[str, list[Record]]:
     return {job: await journal.reader.job("local", job) for job in jobs}
 
 
+async def audited(journal: Journal) -> list[str]:
+    """What the audit finds: every fact is there, and the jobs rebuilt from it are those in the log."""
+    trail, now = Trail(journal.signals), datetime.now(UTC)
+    verdict = await verify(trail, journal.reader, None, now=now)
+    replayed = await replay(trail, journal.reader, now=now)
+    return [f"I14 {finding}" for finding in (*verdict.findings, *replayed.findings)]
+
+
 async def calm(journal: Journal) -> None:
     """Wait until nothing waits and nothing is under way in any stage."""
     async with asyncio.timeout(CALM_S):
@@ -95,6 +107,7 @@ async def test_no_promise_is_broken_while_everything_else_is(servers: Servers, t
                 await asyncio.gather(*running)
             await calm(journal)
         figures = Checker(read(tmp_path), await logs_of(journal)).check()
+        figures.violations += await audited(journal)
     print(table(figures))
     if result := os.environ.get("RESULT"):
         run = {"minutes": MINUTES, "seed": SEED, "servers": servers.replicas, "python": platform.python_version()}

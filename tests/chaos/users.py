@@ -70,6 +70,7 @@ class User:
             await self._submit(Wish(wish.key, wish.text + " but otherwise", "twisted body"), other)
         if job is None:
             return
+        client = other if wish.kind == "hasty" else client
         readers = [self._read(job, client, "first")]
         if wish.kind == "two readers":
             readers.append(self._read(job, other, "second"))
