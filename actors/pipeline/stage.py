@@ -15,6 +15,7 @@ from actors.contracts.messages import Message
 from actors.contracts.retry import Retry
 from actors.contracts.subjects import RESERVED, is_topic
 from actors.pipeline.job import Job
+from actors.pipeline.replicas import Replicas
 
 Resource = AbstractAsyncContextManager[Any]
 """What a stage `uses`: opened once per replica, handed to every call (an engine, an index, a pool)."""
@@ -32,8 +33,9 @@ class Stage:
     """One typed step, as declared. Calling it calls the function: a stage's unit test is a call.
 
     `takes` are the message types it is given, `gives` those it may return. `gpus` and `cpus` are what one replica
-    occupies; `concurrency` is how many jobs one replica runs at a time. `timeout` is in seconds, for steps that use no
-    engine. `effects` says that running it twice is visible outside, so it is claimed in the log before it begins.
+    occupies; `concurrency` is how many jobs one replica runs at a time; `replicas` is their number, or how it follows
+    the lag. `timeout` is in seconds, for steps that use no engine. `effects` says that running it twice is visible
+    outside, so it is claimed in the log before it begins.
     """
 
     name: str
@@ -44,7 +46,7 @@ class Stage:
     gpus: float = 0.0
     cpus: float = 0.1
     concurrency: int = 8
-    replicas: int = 1
+    replicas: int | Replicas = 1
     timeout: float = 60.0
     effects: bool = False
     retry: Retry = DEFAULT_RETRY
@@ -83,7 +85,7 @@ def stage(
     gpus: float = 0.0,
     cpus: float = 0.1,
     concurrency: int = 8,
-    replicas: int = 1,
+    replicas: int | Replicas = 1,
     timeout: float = 60.0,
     effects: bool = False,
     retry: Retry = DEFAULT_RETRY,
@@ -100,7 +102,8 @@ def stage(
         _check_name(name)
         _check_uses(name, uses)
         takes, gives = _signature(name, function, uses is not None)
-        _check_numbers(name, gpus=gpus, cpus=cpus, concurrency=concurrency, replicas=replicas, timeout=timeout)
+        _check_numbers(name, gpus=gpus, cpus=cpus, concurrency=concurrency, timeout=timeout)
+        _check_replicas(name, replicas)
         if not isinstance(retry, Retry):
             raise StageError(f"stage {name!r}: retry is {retry!r}; give budgets, for example Retry(attempts=3)")
         return Stage(
@@ -131,15 +134,24 @@ def _check_uses(name: str, uses: object) -> None:
         raise StageError(f"stage {name!r}: uses={uses!r} is no async context manager, so it cannot be opened")
 
 
-def _check_numbers(name: str, *, gpus: float, cpus: float, concurrency: int, replicas: int, timeout: float) -> None:
+def _check_numbers(name: str, *, gpus: float, cpus: float, concurrency: int, timeout: float) -> None:
     if not (gpus >= 0 and cpus >= 0):
         raise StageError(f"stage {name!r}: gpus={gpus} and cpus={cpus} must be 0 or more")
-    if not (isinstance(concurrency, int) and concurrency >= 1 and isinstance(replicas, int) and replicas >= 0):
-        raise StageError(
-            f"stage {name!r}: concurrency={concurrency} and replicas={replicas} must be whole numbers, at least 1 and 0"
-        )
+    if not (isinstance(concurrency, int) and concurrency >= 1):
+        raise StageError(f"stage {name!r}: concurrency={concurrency} must be a whole number, at least 1")
     if not timeout > 0:
         raise StageError(f"stage {name!r}: timeout={timeout} must be more than 0 seconds")
+
+
+def _check_replicas(name: str, replicas: object) -> None:
+    if isinstance(replicas, Replicas):
+        if mistake := replicas.mistake:
+            raise StageError(f"stage {name!r}: replicas=Replicas(…): {mistake}")
+    elif not (isinstance(replicas, int) and not isinstance(replicas, bool) and replicas >= 0):
+        raise StageError(
+            f"stage {name!r}: replicas={replicas!r} must be a whole number, at least 0, or follow the lag, "
+            "for example Replicas(min=0, max=4, lag_per_replica=8)"
+        )
 
 
 def _signature(

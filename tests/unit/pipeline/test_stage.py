@@ -10,7 +10,7 @@ from typing import Any, Optional, cast
 
 import pytest
 
-from actors import Job, Message, Retry, StageError, stage
+from actors import Job, Message, Replicas, Retry, StageError, stage
 from actors.engines.scripted import Scripted
 from actors.pipeline.job import StepLog
 
@@ -47,6 +47,13 @@ def test_a_stage_is_named_routed_and_sized_by_its_declaration() -> None:
     assert write.effects
     assert write.retry == Retry(attempts=9)
     assert write.uses is None
+
+
+def test_the_replicas_of_a_stage_are_a_number_or_follow_its_lag() -> None:
+    @stage(replicas=Replicas(max=4, lag_per_replica=2))
+    async def polish(draft: Draft, job: Job) -> Answer: ...
+
+    assert polish.replicas == Replicas(min=0, max=4, lag_per_replica=2)
 
 
 async def test_a_stages_unit_test_is_a_call() -> None:
@@ -173,6 +180,15 @@ def test_a_stage_whose_name_is_no_topic_is_refused(name: str) -> None:
         ({"concurrency": 0}, "concurrency"),
         ({"concurrency": 1.5}, "concurrency"),
         ({"replicas": -1}, "replicas"),
+        ({"replicas": True}, "replicas"),
+        ({"replicas": "2"}, "Replicas(min=0, max=4, lag_per_replica=8)"),
+        ({"replicas": Replicas(max=0)}, "max=0"),
+        ({"replicas": Replicas(max=1.5)}, "max=1.5"),
+        ({"replicas": Replicas(min=3, max=2)}, "from 0 to max=2"),
+        ({"replicas": Replicas(min=-1, max=2)}, "min=-1"),
+        ({"replicas": Replicas(max=2, lag_per_replica=0)}, "lag_per_replica=0"),
+        ({"replicas": Replicas(max=2, max_wait=0)}, "max_wait=0"),
+        ({"replicas": Replicas(max=2, down_after=float("nan"))}, "down_after=nan"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
         ({"retry": 3}, "retry"),
@@ -220,3 +236,23 @@ def test_messages_declared_inside_a_function_cannot_be_seen() -> None:
 
     with pytest.raises(StageError, match=r"'write'.*'Inner' is not known.*top of a module"):
         stage()(write)
+
+
+def test_a_stage_can_have_a_function_for_another_pipeline_that_shares_its_replicas() -> None:
+    @stage(uses=Scripted(), concurrency=3, gpus=1)
+    async def think(question: Question, job: Job, engine: Scripted) -> Answer:
+        return Answer(text=question.text)
+
+    @think.also
+    async def think_again(answer: Answer, job: Job, engine: Scripted) -> Question:
+        return Question(text=answer.text)
+
+    assert (think_again.name, think_again.concurrency, think_again.gpus) == ("think", 3, 1)
+    assert think_again.uses is think.uses
+    assert (think_again.takes, think_again.gives) == ((Answer,), (Question,))
+    assert think_again.whole is think.whole is think
+    with pytest.raises(StageError, match="'think' has 2 parameters; it needs"):
+
+        @think.also
+        async def forgets(answer: Answer, job: Job) -> Question:
+            return Question(text="")
