@@ -178,7 +178,8 @@ async def _check_reachable(urls: list[str]) -> None:
 @asynccontextmanager
 async def _serving(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Running]:
     """Ray and every application, until the way out."""
-    cluster = LocalCluster(settings.host, settings.port)
+    # Serve's controller has no other way to hear of a server whose address carries a password.
+    cluster = LocalCluster(settings.host, settings.port, {"HEADRACE_NATS_URL": settings.nats_url})
     try:
         _tell("ray          starting")
         await _until(stop, asyncio.to_thread(cluster.start))

@@ -55,7 +55,7 @@ class Installed:
             said = await self._hear()
             self.nats_url, self.address = said["nats_url"], Address(HOST, int(said["port"]))
             self.processes = Processes(self._process.pid)
-            await self.ready({s.name: s.replicas for s in self._stages.values()})
+            await self.ready({s.name: _at_first(s) for s in self._stages.values()})
         except BaseException:
             await self._stop()
             raise
@@ -104,6 +104,11 @@ class Installed:
                 await self._process.wait()
         except TimeoutError:
             self._process.kill()
+
+
+def _at_first(stage: Stage) -> int:
+    """How many replicas it has before there is work."""
+    return stage.replicas if isinstance(stage.replicas, int) else stage.replicas.min
 
 
 async def _are_ready(client: AsyncHeadrace, wanted: Mapping[str, int]) -> bool:

@@ -173,3 +173,8 @@ def worker_subject(worker: str) -> str:
 def workers_subject(stage: str) -> str:
     """Where every worker of a stage says how it is."""
     return f"workers.{stage}"
+
+
+def scaling_subject(stage: str) -> str:
+    """Where whoever decides on a stage's number of replicas says what it has decided."""
+    return f"scaling.{stage}"

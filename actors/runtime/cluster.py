@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,15 @@ exec {binary} "$@"
 class LocalCluster:
     """Ray and Serve on this machine, listening on its loopback address only, but for HTTP where `host` says otherwise.
 
-    Ray reads its flags when it is imported, so nothing may import it before `start`. Its own files are in a folder of
-    their own under the system's temporary one, because its sockets' paths must be short.
+    Ray reads its flags when it is imported, so nothing may import it before `start`. All of its processes have the
+    variables of `environment`. Its own files are in a folder of their own under the system's temporary one, because its
+    sockets' paths must be short.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, environment: Mapping[str, str]) -> None:
         self._host = host
         self._port = port
+        self._environment = environment
         self._before = {p.pid for p in psutil.Process().children(recursive=True)}
         self.folder = Path(tempfile.mkdtemp(prefix="headrace-"))
 
@@ -57,6 +60,7 @@ class LocalCluster:
         """Start Ray and Serve's proxy. Blocks for some seconds."""
         os.environ.update(serve_flags(_free_ports(), haproxy=self._loopback_proxy()))
         os.environ.update(one_machine_flags())
+        os.environ.update(self._environment)
         import ray
         from ray import serve
 

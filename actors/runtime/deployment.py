@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from ray import serve
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 from starlette.types import ASGIApp
 
-from actors.pipeline.stage import Stage
+from actors.pipeline import Replicas, Stage
+from actors.runtime.autoscaler import Autoscaler
 from actors.runtime.replica import Replica
+from actors.runtime.scaling import Rule
 from actors.runtime.settings import Settings
 from actors.runtime.telemetry import log_as_json
 
@@ -73,7 +77,12 @@ class HttpActor:
 
 
 def loop_application(
-    name: str, make: Callable[[], Loop], *, replicas: int, actor_options: dict[str, Any], drain: float
+    name: str,
+    make: Callable[[], Loop],
+    *,
+    replicas: int | AutoscalingConfig,
+    actor_options: dict[str, Any],
+    drain: float,
 ) -> serve.Application:
     """A deployment without a route: deploying or scaling it never touches the proxy."""
     deployment = serve.deployment(
@@ -89,20 +98,39 @@ def loop_application(
     return deployment(LoopActor).bind(make, drain)
 
 
-def _count(replicas: int) -> dict[str, Any]:
+def _count(replicas: int | AutoscalingConfig) -> dict[str, Any]:
     """So many replicas, in Serve's words: no fixed number may be zero, but what gets no requests is scaled to it."""
+    if isinstance(replicas, AutoscalingConfig):
+        return {"autoscaling_config": replicas}
     if replicas:
         return {"num_replicas": replicas}
     return {"autoscaling_config": {"min_replicas": 0, "initial_replicas": 0, "max_replicas": 1}}
 
 
+def _by_lag(stage: Stage, replicas: Replicas) -> AutoscalingConfig:
+    """As many as its lag needs. What is decided is done at once: our own rule has the delays.
+
+    No `initial_replicas`: every deploy would go back to them, whatever runs.
+    """
+    arguments = {"stage": stage.name, "rule": dataclasses.asdict(Rule.of(stage, replicas))}
+    policy = AutoscalingPolicy(policy_function=Autoscaler, policy_kwargs=arguments)  # type: ignore[no-untyped-call]
+    return AutoscalingConfig(
+        min_replicas=replicas.min,
+        max_replicas=replicas.max,
+        upscale_delay_s=0,
+        downscale_delay_s=0,
+        policy=policy,
+    )
+
+
 def stage_application(settings: Settings, stage: Stage) -> serve.Application:
     """The deployment of one stage, on the compute that it asks for."""
     gpus = stage.gpus if settings.gpus else 0.0
+    wanted = stage.replicas
     return loop_application(
         stage.name,
         _StageReplica(settings, stage.name),
-        replicas=stage.replicas,
+        replicas=_by_lag(stage, wanted) if isinstance(wanted, Replicas) else wanted,
         actor_options={"num_cpus": stage.cpus, "num_gpus": gpus},
         drain=settings.drain,
     )
