@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check chaos browser bench clean
+.PHONY: help setup run test check chaos mutants browser bench clean
 
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -20,6 +20,7 @@ help:
 	@echo 'make check     format, lint, types, layers, and the tests that need no engine'
 	@echo 'make chaos     everything goes wrong at once, for a while'
 	@echo '               MINUTES=10  SEED=<a number>  CUTS=10  RESULT=<file for the figures, .json>'
+	@echo 'make mutants   bugs planted in the code and in the model of the protocol: each must be caught'
 	@echo 'make browser   the tests in a browser'
 	@echo 'make bench     the benchmarks, into benchmarks/results/ and README.md'
 	@echo 'make setup     the virtual environment alone; the others do it first'
@@ -45,6 +46,10 @@ check: setup
 
 chaos: setup
 	@export MINUTES="$${MINUTES:-10}" CUTS="$${CUTS:-10}"; exec $(BIN)/pytest tests/chaos -s
+
+mutants: setup
+	@$(BIN)/python -m tests.mutants
+	@$(BIN)/python -m tests.model --all
 
 browser: setup
 	@if [ -n "$$(find tests/$@ -name 'test_*.py' 2>/dev/null)" ]; then exec $(BIN)/pytest tests/$@; \

@@ -146,6 +146,17 @@ async def test_a_cancel_that_was_decided_before_the_job_ended_is_not_stored_afte
     assert kinds(await office.log(job)) == ["handoff", "step.started", "cancelled"]
 
 
+@R1
+async def test_of_two_who_have_decided_to_end_a_job_one_does(office: Office) -> None:
+    job = Scribe(office.journal.appender, new_address())
+    await job.hand_off("write")
+    logs = [JobLog(office.journal, job.address.job, by=f"ingress/{n}", now=utc_now) for n in range(2)]
+    for log in logs:
+        await log.read()
+    assert [await log.append(lambda stamp: Cancelled(**stamp, origin=job.origin)) for log in logs] == [True, False]
+    assert kinds(await office.outcome(job)) == ["handoff", "cancelled"]
+
+
 async def test_a_cancel_that_races_with_completion_leaves_one_outcome(
     servers: Servers, office: Office, http: httpx.AsyncClient
 ) -> None:

@@ -1,0 +1,239 @@
+"""The mutants: bugs to be planted in the code, each with the test that must catch it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A bug: in `file`, `old` becomes `new`. `old` stands there exactly once, and `test` must fail then."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    test: str
+
+
+WORKER = "tests/integration/test_worker"
+TWO_WORKERS = f"{WORKER}_crashes.py::test_two_workers_given_one_delivery_ask_and_the_second_lets_go[write-r1]"
+
+MUTANTS = (
+    Mutant(
+        "ack before append",
+        "actors/runtime/step.py",
+        """        try:
+            await self._writer.end(build)
+        except TooLarge as error:
+            raise _too_large(f"the output""",
+        """        try:
+            await self._ack()
+            await self._writer.end(build)
+        except TooLarge as error:
+            raise _too_large(f"the output""",
+        f"{WORKER}.py::test_nothing_is_acked_before_the_log_proves_it_done[r1]",
+    ),
+    Mutant(
+        "no expected sequence",
+        "actors/journal/append.py",
+        """        headers = {
+            "Nats-Expected-Last-Subject-Sequence": str(expect),
+            "Nats-Expected-Last-Subject-Sequence-Subject": address.filter,
+        }""",
+        "        headers: dict[str, str] = {}",
+        "tests/integration/test_append.py::test_the_first_append_of_a_job_creates_it_and_the_second_is_refused[r1]",
+    ),
+    Mutant(
+        "another filter string for text (only a cluster shows it)",
+        "actors/journal/append.py",
+        """Sequence-Subject": address.filter,""",
+        """Sequence-Subject": address.filter.replace("*.*.*", f"*.*.{address.lane}" if kind == "text" else "*.*.*"),""",
+        "tests/integration/test_append.py::test_of_racing_appends_to_a_job_never_both_are_stored[r3]",
+    ),
+    Mutant(
+        "an outcome without compare",
+        "actors/journal/append.py",
+        """        waited = ""
+""",
+        """        waited = ""
+        if topic == "done":
+            headers.clear()
+""",
+        "tests/integration/test_cancel.py::test_of_two_who_have_decided_to_end_a_job_one_does[r1]",
+    ),
+    Mutant(
+        "an append without an answer counts as stored",
+        "actors/journal/append.py",
+        "                        waited = str(error)",
+        "                        return expect + 1",
+        "tests/integration/test_append.py::test_without_a_connection_an_append_ends_undecided_and_is_not_stored_later",
+    ),
+    Mutant(
+        "a cancel is not compared with what it was decided on",
+        "actors/runtime/job_log.py",
+        "        ttl = FOR_EVER if keep else None",
+        """        ttl = FOR_EVER if keep else None
+        newest = await self._journal.reader.last(LOCAL, self.job)
+        chain = Chain(newest.seq if newest else 0, chain.n, chain.prev)""",
+        "tests/integration/test_cancel.py"
+        "::test_a_cancel_that_was_decided_before_the_job_ended_is_not_stored_after_it[r1]",
+    ),
+    Mutant(
+        "a claim is not compared with what was read",
+        "actors/runtime/writer.py",
+        "        self._pen.reached(before)\n",
+        """        self._pen.reached(before)
+        if claiming and (newest := await self._pen.reader.last(self.address.tenant, self.address.job)):
+            self._chain = replace(self._chain, seq=newest.seq)
+""",
+        f"{WORKER}_endings.py::test_a_job_cancelled_in_the_queue_gets_no_inference[r1]",
+    ),
+    Mutant(
+        "inference before step.started is stored",
+        "actors/runtime/step.py",
+        "            await self._writer.ensure_claimed()",
+        "            self._claiming = asyncio.ensure_future(self._writer.ensure_claimed())",
+        f"{WORKER}.py::test_no_inference_begins_before_its_start_is_stored[r1]",
+    ),
+    Mutant(
+        "a stored output is run again",
+        "actors/runtime/rules.py",
+        "    if state is None or state.closed:",
+        "    if state is None:",
+        f"{WORKER}_crashes.py::test_a_crash_after_the_output_is_stored_runs_nothing_again[r1]",
+    ),
+    Mutant(
+        "an ack by a fenced worker",
+        "actors/runtime/step.py",
+        "                pass  # an append, an ack or a nak would act on my successor's lease",
+        "                await self._ack()",
+        TWO_WORKERS,
+    ),
+    Mutant(
+        "a takeover without asking the owner",
+        "actors/runtime/writer.py",
+        """            case True:
+                return False""",
+        """            case True:
+                return True""",
+        TWO_WORKERS,
+    ),
+    Mutant(
+        "a silent owner counts as gone at once",
+        "actors/runtime/writer.py",
+        "        return quiet.total_seconds() >= self._pen.ack_wait / 2",
+        "        return quiet.total_seconds() >= 0",
+        f"{WORKER}_ownership.py::test_a_silent_owner_keeps_its_claim_while_its_newest_event_is_new[new-r1]",
+    ),
+    Mutant(
+        "a heartbeat from a timer although the engine hangs",
+        "actors/runtime/worker.py",
+        "                continue  # the lease must run out: somebody else can do this",
+        "                pass",
+        f"{WORKER}_crashes.py::test_the_lease_of_a_step_whose_engine_hangs_runs_out[r1]",
+    ),
+    Mutant(
+        "a resume by text instead of token ids",
+        "actors/runtime/speech.py",
+        "    said, shown = writer.said, writer.shown",
+        "    said, shown = tuple(engine.encode(writer.shown)) if writer.shown else (), writer.shown",
+        f"{WORKER}_pieces.py::test_a_resume_gives_the_engine_the_stored_token_ids_and_never_text[r1]",
+    ),
+    Mutant(
+        ">= for > in a reader's resume",
+        "actors/journal/follow.py",
+        "            if event.n < expected:",
+        "            if event.n < expected - 1:",
+        "tests/integration/test_read_follow.py::test_a_reader_resumes_at_every_number_with_and_without_a_sequence[r1]",
+    ),
+    Mutant(
+        "a crash is counted on a hand-back",
+        "actors/contracts/fold.py",
+        """            case StepReleased():
+                self._open[event.claim] = False
+""",
+        """            case StepReleased():
+""",
+        "tests/unit/contracts/test_fold.py::test_attempts_pair_with_their_verdicts_by_claim",
+    ),
+    Mutant(
+        "max_deliver is set",
+        "actors/journal/topology.py",
+        '        "max_deliver": -1,',
+        '        "max_deliver": 2,',
+        f"{WORKER}_failures.py::test_failures_use_up_their_budget_and_the_last_is_the_dead_letter[write-r1]",
+    ),
+    Mutant(
+        "text expires before its job",
+        "actors/runtime/writer.py",
+        "int((event.origin.deadline + TEXT_OUTLIVES - pen.now()).total_seconds())",
+        "1_800",
+        f"{WORKER}.py::test_text_is_kept_for_a_day_past_its_jobs_deadline[r1]",
+    ),
+    Mutant(
+        "suspects are not kept apart",
+        "actors/runtime/step.py",
+        "        return state.crashes if state else 0",
+        "        return 0",
+        "tests/integration/test_crash_points.py::test_sixty_three_jobs_live_beside_one_that_kills_its_worker",
+    ),
+    Mutant(
+        "a delay is never given out again",
+        "actors/runtime/step.py",
+        "        if delay > LONGEST_NAK_S and await self._put_off(delay):",
+        "        if delay > LONGEST_NAK_S:",
+        "tests/integration/test_delays.py"
+        "::test_a_step_that_is_put_off_holds_no_place_and_goes_on_from_what_it_said[r1]",
+    ),
+    Mutant(
+        "a step given out again begins anew",
+        "actors/delays.py",
+        "            of=before.first_n,\n",
+        "",
+        "tests/integration/test_repair.py::test_a_lost_job_is_given_out_again_once[r1]",
+    ),
+    Mutant(
+        "a repair forgets a cancel",
+        "actors/repair.py",
+        "            if step.cancel:  # only an outcome may follow that",
+        "            if step.cancel and not step.open:",
+        "tests/integration/test_repair.py"
+        "::test_a_lost_job_that_is_to_be_cancelled_gets_that_outcome_and_is_not_given_out[r1]",
+    ),
+    Mutant(
+        "a job is left to an owner that is gone after cancel.requested",
+        "actors/runtime/cancel.py",
+        "await owners.look(owner.worker, owner.claim) is not False:",
+        "await owners.look(owner.worker, owner.claim) is not True:",
+        "tests/integration/test_cancel.py::test_a_job_whose_worker_is_gone_is_cancelled_at_once[r1]",
+    ),
+    Mutant(
+        "an Idempotency-Key is not compared with the input",
+        "actors/http/submission.py",
+        '            "input": said,\n',
+        "",
+        "tests/integration/test_http.py::test_the_same_key_and_body_are_the_same_job_and_another_body_is_refused",
+    ),
+    Mutant(
+        "an Idempotency-Key belongs to no tenant",
+        "actors/contracts/subjects.py",
+        'f"{tenant}\\0{key}"',
+        'f"{key}"',
+        "tests/unit/contracts/test_subjects.py::test_tenants_with_the_same_key_have_jobs_of_their_own",
+    ),
+    Mutant(
+        "a redrive has a new id every time",
+        "actors/contracts/subjects.py",
+        'f"{job}\\nredrive\\n{number}"',
+        'f"{job}\\nredrive\\n{secrets.token_hex(8)}"',
+        "tests/integration/test_review.py::test_two_people_who_redrive_at_once_make_one_job[r1]",
+    ),
+    Mutant(
+        "the chain's prev is not checked",
+        "actors/audit/chain.py",
+        "        elif link.prev != before.digest and link.n == before.n + 1:",
+        "        elif link.n == before.n + 1:\n            continue\n        elif not before.digest:",
+        "tests/unit/audit/test_chain.py::test_an_altered_fact_is_found_by_the_one_after_it",
+    ),
+)
