@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from actors import Job, Pipeline
+from tests.mutants.planted import MUTANTS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -53,9 +54,18 @@ def test_a_stage_that_readme_shows_is_tested_by_calling_it(poems: ModuleType) ->
 
 
 def test_every_file_that_readme_names_is_there() -> None:
-    named = set(re.findall(r"`((?:actors|docs|tools|benchmarks)/[\w/.]+)`", README))
+    named = set(re.findall(r"`((?:actors|docs|tools|benchmarks|tests)/[\w/.]+)`", README))
     assert len(named) > 10
     assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_every_test_and_mutant_that_readme_names_is_there() -> None:
+    table = [row.split("|") for row in README.splitlines() if re.match(r"\| P\d+ \|", row)]
+    assert len(table) == 10
+    tests = {test for row in table for test in re.findall(r"`(test_\w+\.py)`", row[3])}
+    assert not [test for test in tests if not (ROOT / "tests" / "integration" / test).exists()]
+    named = {name for row in table for name in row[5].strip().split("; ")} - {"none"}
+    assert named == {mutant.name for mutant in MUTANTS}
 
 
 def test_every_link_of_readme_leads_somewhere() -> None:
