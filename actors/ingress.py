@@ -35,12 +35,14 @@ from actors.journal.journal import PatientJournal
 from actors.journal.lag import stage_lag
 from actors.journal.room import check_storing
 from actors.journal.topology import JOBS, ensure
-from actors.pipeline import Pipeline
+from actors.pipeline import Pipeline, Stage
 from actors.review import Review
 from actors.runtime.cancel import cancel
 from actors.runtime.job_log import JobLog
+from actors.runtime.lookout import decision_on
 from actors.runtime.presence import Owners, workers_of
 from actors.runtime.replica import load_pipelines
+from actors.runtime.scaling import Decision
 from actors.runtime.settings import Settings
 from actors.runtime.writer import Clock, utc_now
 
@@ -167,20 +169,21 @@ class Ingress:
         return _json({"pipelines": [reports.pipeline(pipeline) for pipeline in self._pipelines.values()]})
 
     async def stages(self, _: Request) -> Response:
-        """Every stage: what waits, what runs, and the workers that answer; and how full the log is."""
+        """Every stage: its lag, the workers that answer, what was decided on their number; and how full the log is."""
         journal = await self._log.connected(READ_PATIENCE_S)
-        homes: dict[str, list[str]] = {}
-        for pipeline in self._pipelines.values():
-            for stage in pipeline.stages:
-                homes.setdefault(stage.name, []).append(pipeline.name)
-        lags, workers = await asyncio.gather(
-            asyncio.gather(*(stage_lag(journal.signals, journal.reader, stage) for stage in homes)),
-            asyncio.gather(*(workers_of(journal.signals, stage) for stage in homes)),
+        stages = {stage.name: stage for pipeline in self._pipelines.values() for stage in pipeline.stages}
+        lags, workers, decisions = await asyncio.gather(
+            asyncio.gather(*(stage_lag(journal.signals, journal.reader, stage) for stage in stages)),
+            asyncio.gather(*(workers_of(journal.signals, stage) for stage in stages)),
+            asyncio.gather(*(_decision(journal, stage) for stage in stages.values())),
         )
-        told = zip(homes.items(), lags, workers, strict=True)
+        told = zip(stages.values(), lags, workers, decisions, strict=True)
         now = self._now()
-        stages = [reports.stage(name, home, lag, here, now=now) for (name, home), lag, here in told]
-        return _json({"stages": stages, "room": reports.room(await self._admission.room(journal, lags))})
+        shown = [reports.stage(s, self._homes(s), lag, here, decided, now=now) for s, lag, here, decided in told]
+        return _json({"stages": shown, "room": reports.room(await self._admission.room(journal, lags))})
+
+    def _homes(self, stage: Stage) -> list[str]:
+        return [p.name for p in self._pipelines.values() if stage.name in {s.name for s in p.stages}]
 
     async def healthz(self, _: Request) -> Response:
         """This process answers."""
@@ -274,6 +277,10 @@ async def _read(journal: Journal, job: str) -> list[Record]:
     if not records and (last := await journal.reader.last(LOCAL, job)):
         records = await journal.reader.job(LOCAL, job, at_least=last.seq)
     return records
+
+
+async def _decision(journal: Journal, stage: Stage) -> Decision | None:
+    return None if isinstance(stage.replicas, int) else await decision_on(journal.signals, stage.name)
 
 
 def _report(job: str, records: list[Record]) -> reports.Report | None:

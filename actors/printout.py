@@ -9,7 +9,7 @@ from datetime import datetime
 from actors.contracts.generation import JsonSchema
 from actors.contracts.subjects import LANES
 from actors.narration import answer_text, spent, visible
-from actors.replies import Backlog, DeadLetter, DeadLetterSummary, Job, PipelineReport, Replica, StageReport
+from actors.replies import Backlog, DeadLetter, DeadLetterSummary, Job, PipelineReport, Replica, Scaling, StageReport
 
 
 def why_it_waits(job: Job, stages: Sequence[StageReport]) -> str:
@@ -18,7 +18,8 @@ def why_it_waits(job: Job, stages: Sequence[StageReport]) -> str:
     if here is None:
         return ""
     if not here.replicas:
-        return f"no replica of {here.stage} answers yet"
+        to_come = f"; {here.scaling.wanted} to come" if here.scaling and here.scaling.wanted else ""
+        return f"no replica of {here.stage} answers yet" + to_come
     if not any(replica.state == "ready" for replica in here.replicas):
         return f"{here.stage} is not ready: " + "; ".join(map(_replica, here.replicas))
     if job.status == "queued" and here.waiting > 1:
@@ -94,11 +95,14 @@ def letter_printout(letter: DeadLetter) -> str:
 
 
 def stages_printout(stages: Sequence[StageReport]) -> str:
-    """A table of the stages, jobs as waiting + running; below a stage, its replicas that are not ready."""
+    """A table of the stages, jobs as waiting + running.
+
+    Below a stage, what was decided on its number of replicas, if that is decided on, and those that are not ready.
+    """
     rows = [("STAGE", "WAITING", "RUNNING", "OLDEST", *map(str.upper, LANES), "REPLICAS"), *map(_stage_row, stages)]
     head, *lines = _table(rows).split("\n")
     told = (
-        line + "".join(f"\n  {said}" for said in _troubled(stage)) for line, stage in zip(lines, stages, strict=True)
+        line + "".join(f"\n  {said}" for said in _remarks(stage)) for line, stage in zip(lines, stages, strict=True)
     )
     return visible("\n".join((head, *told)))
 
@@ -111,8 +115,9 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
     )
 
 
-def _troubled(stage: StageReport) -> list[str]:
-    return [_replica(replica) for replica in stage.replicas if replica.state != "ready"]
+def _remarks(stage: StageReport) -> list[str]:
+    decided = [_scaling(stage.scaling)] if stage.scaling and stage.scaling.min != stage.scaling.max else []
+    return decided + [_replica(replica) for replica in stage.replicas if replica.state != "ready"]
 
 
 def _stage_row(stage: StageReport) -> tuple[str, ...]:
@@ -123,8 +128,15 @@ def _stage_row(stage: StageReport) -> tuple[str, ...]:
     return (stage.stage, str(stage.waiting), str(stage.running), age(stage.oldest_age_s), *cells, replicas)
 
 
+def _scaling(scaling: Scaling) -> str:
+    wanted = "an unknown number" if scaling.wanted is None else str(scaling.wanted)
+    return f"{wanted} wanted, of {scaling.min} to {scaling.max}: {scaling.reason}"
+
+
 def _replica(replica: Replica) -> str:
-    return f"{replica.worker} is {replica.state}" + (f": {replica.detail}" if replica.detail else "")
+    detail = f": {replica.detail}" if replica.detail else ""
+    so_long = f", for {age(replica.for_s)}" if replica.for_s is not None and replica.state != "ready" else ""
+    return f"{replica.worker} is {replica.state}{detail}{so_long}"
 
 
 def pipelines_printout(pipelines: Sequence[PipelineReport]) -> str:

@@ -185,22 +185,33 @@ class Backlog(Reply):
 
 
 class Replica(Reply):
-    """One of a stage's equal actors; `detail` says what it is doing, or why it cannot."""
+    """One of a stage's equal actors; `detail` says what it is doing, or why it cannot, and `for_s` how long already."""
 
     worker: str
     state: Literal["starting", "loading", "ready", "draining", "failed"]
     detail: str | None = None
+    for_s: float | None = None
     jobs: int = 0
     free: int | None = None
 
 
+class Scaling(Reply):
+    """How many replicas a stage may have, how many it is to have, and why; `wanted` is None when nobody can say."""
+
+    min: int
+    max: int
+    wanted: int | None = None
+    reason: str = ""
+
+
 class StageReport(Backlog):
-    """A stage's lag, as a whole and per lane, and its replicas."""
+    """A stage's lag, as a whole and per lane, its replicas, and what was decided on their number."""
 
     stage: str
     pipelines: tuple[str, ...] = ()
     lanes: dict[str, Backlog] = Field(default_factory=dict)
     replicas: tuple[Replica, ...] = ()
+    scaling: Scaling | None = None
 
 
 class RoomReport(Reply):

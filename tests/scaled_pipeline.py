@@ -6,10 +6,10 @@ from actors import Job, Message, Pipeline, Replicas, stage
 from actors.engines import Engine
 from tests.tallied_pipeline import Hanging
 
-WORDS = " ".join(f"w{n:02}" for n in range(40))
+WORDS = " ".join(f"w{n:02}" for n in range(60))
 TOKEN_S = 0.05
 
-DOWN_AFTER_S = 2.0
+DOWN_AFTER_S = 1.0
 MOST = 3
 
 

@@ -143,7 +143,7 @@ def _reading() -> Json:
         ),
         "/v1/stages": _get(
             "stages",
-            f"What waits and runs, in the lanes {', '.join(LANES)}",
+            f"What waits and runs, in the lanes {', '.join(LANES)}, on which replicas, and what scaling decided",
             ("installation",),
             _list_of("stages", "StageReport", beside={"room": _ref("RoomReport")}),
         ),

@@ -12,8 +12,11 @@ from actors.contracts.fold import JobState, Status
 from actors.contracts.subjects import Lane
 from actors.journal.lag import Lag
 from actors.journal.room import Room
-from actors.pipeline import Pipeline
+from actors.pipeline import Pipeline, Stage
 from actors.runtime.presence import WorkerStatus
+from actors.runtime.scaling import Decision
+
+UNDECIDED = "nobody says what was decided; Serve's controller may be away, or without a nats-server"
 
 Report = dict[str, Any]
 """What pydantic turns into JSON."""
@@ -92,23 +95,48 @@ def pipeline(pipeline: Pipeline) -> Report:
 
 
 def stage(
-    name: str, pipelines: Sequence[str], lags: Iterable[Lag], workers: Iterable[WorkerStatus], *, now: datetime
+    stage: Stage,
+    pipelines: Sequence[str],
+    lags: Iterable[Lag],
+    workers: Iterable[WorkerStatus],
+    decision: Decision | None,
+    *,
+    now: datetime,
 ) -> Report:
-    """A stage: its lag, as a whole and per lane, and its replicas."""
+    """A stage: its lag, as a whole and per lane, its replicas, and what was decided on their number."""
     lanes = {lag.lane: _backlog(lag, now) for lag in lags}
     ages = [lane["oldest_age_s"] for lane in lanes.values() if lane["oldest_age_s"] is not None]
     return {
-        "stage": name,
+        "stage": stage.name,
         "pipelines": list(pipelines),
         "waiting": sum(lane["waiting"] for lane in lanes.values()),
         "running": sum(lane["running"] for lane in lanes.values()),
         "oldest_age_s": max(ages, default=None),
         "lanes": lanes,
-        "replicas": [
-            {"worker": w.worker, "state": w.state, "detail": w.detail or None, "jobs": w.jobs, "free": w.free}
-            for w in workers
-        ],
+        "replicas": [_replica(worker, now) for worker in workers],
+        "scaling": _scaling(stage, decision),
     }
+
+
+def _replica(worker: WorkerStatus, now: datetime) -> Report:
+    return {
+        "worker": worker.worker,
+        "state": worker.state,
+        "detail": worker.detail or None,
+        "for_s": max(0.0, round(now.timestamp() - worker.since, 1)),
+        "jobs": worker.jobs,
+        "free": worker.free,
+    }
+
+
+def _scaling(stage: Stage, decision: Decision | None) -> Report:
+    """How many replicas there are to be, and why. A declared number is not decided on."""
+    match stage.replicas:
+        case int(number):
+            return {"min": number, "max": number, "wanted": number, "reason": "that many were declared"}
+        case bounds:
+            wanted, reason = (decision.replicas, decision.reason) if decision else (None, UNDECIDED)
+            return {"min": bounds.min, "max": bounds.max, "wanted": wanted, "reason": reason}
 
 
 def room(room: Room) -> Report:

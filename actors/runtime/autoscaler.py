@@ -43,10 +43,9 @@ class Autoscaler:
             return context.target_num_replicas, {}
 
     def _decide(self, target: int) -> int:
+        rule = Rule(**self._rule)
         lookout = self._lookout or self._look_out()
-        decision, self._memory = Rule(**self._rule).decide(
-            self._memory, lookout.load, now=time.monotonic(), target=target
-        )
+        decision, self._memory = rule.decide(self._memory, lookout.load, now=time.monotonic(), target=target)
         before, lookout.decision = lookout.decision, decision
         if decision.replicas != target or before is None:
             fields = {"action": "scaled", "stage": self._stage, "from": target, "to": decision.replicas}

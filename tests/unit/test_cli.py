@@ -303,11 +303,19 @@ class TestLists:
     def test_stages_are_a_table_with_what_is_wrong_below(self, server: ScriptedServer, run: Run) -> None:
         calm = {"stage": "polish", "pipelines": ["analysis"], "waiting": 0, "running": 0, "oldest_age_s": None}
         ready = {"worker": "polish-1", "state": "ready", "detail": None, "jobs": 0, "free": 8}
-        server.tell(stages=[STAGE, {**calm, "lanes": {}, "replicas": [ready, ready]}])
+        fixed = {"min": 2, "max": 2, "wanted": 2, "reason": "that many were declared"}
+        scaling = {"min": 0, "max": 4, "wanted": 2, "reason": "3 wait and 1 run, 2 for each replica"}
+        server.tell(
+            stages=[
+                {**STAGE, "replicas": [{**STAGE["replicas"][0], "for_s": 12.3}], "scaling": scaling},
+                {**calm, "lanes": {}, "replicas": [ready, ready], "scaling": fixed},
+            ]
+        )
         assert run("stages").out.splitlines() == [
             "STAGE   WAITING  RUNNING  OLDEST  INTERACTIVE  STANDARD  BATCH  REPLICAS",
             "write   3        1        12 s    1 + 1        2 + 0     -      1 loading",
-            "  write-1 is loading: loading weights",
+            "  2 wanted, of 0 to 4: 3 wait and 1 run, 2 for each replica",
+            "  write-1 is loading: loading weights, for 12 s",
             "polish  0        0        -       -            -         -      2 ready",
         ]
 

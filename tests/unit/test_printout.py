@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actors.printout import age, fields, job_printout, why_it_waits
+from actors.printout import age, fields, job_printout, stages_printout, why_it_waits
 from actors.replies import Job, PipelineReport, StageReport
 from tests.unit.scripted_server import JOB_REPLY, PIPELINE, STAGE
 
@@ -23,6 +23,11 @@ class TestWhyItWaits:
     def test_nobody_serves_its_stage(self) -> None:
         assert why_it_waits(job(), [stage(replicas=[])]) == "no replica of write answers yet"
 
+    def test_there_are_none_yet_but_there_will_be(self) -> None:
+        scaling = {"min": 0, "max": 4, "wanted": 2, "reason": "3 wait and 0 run, 2 for each replica"}
+        said = why_it_waits(job(), [stage(replicas=[], scaling=scaling)])
+        assert said == "no replica of write answers yet; 2 to come"
+
     def test_no_replica_is_ready(self) -> None:
         assert why_it_waits(job(), [stage()]) == "write is not ready: write-1 is loading: loading weights"
 
@@ -32,6 +37,11 @@ class TestWhyItWaits:
     def test_nothing_keeps_it(self) -> None:
         assert why_it_waits(job(status="running"), [stage(replicas=[READY])]) == ""
         assert why_it_waits(job(), []) == ""
+
+
+def test_a_decision_that_nobody_tells_is_shown_as_unknown() -> None:
+    shown = stages_printout([stage(scaling={"min": 0, "max": 4, "wanted": None, "reason": "nobody says"})])
+    assert "\n  an unknown number wanted, of 0 to 4: nobody says\n" in shown
 
 
 def test_a_running_job_shows_what_it_has_said_and_where_it_is() -> None:
