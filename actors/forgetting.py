@@ -85,7 +85,7 @@ class Forgetting:
             return room
         known, position = await audited(journal.signals), 0
         while not enough(room) and (page := await _ended(journal, topic, position)):
-            gone = sum([await _forget_job(journal, record, known) for record in page])
+            gone = sum([await forget_job(journal, record, known) for record in page])
             room = await _look_again(journal, room, jobs=gone, dead=gone if topic == REVIEW else 0)
             position = page[-1].seq
         return room
@@ -125,7 +125,7 @@ async def _forget_text_of(journal: Journal, outcome: Record) -> None:
         after = page[-1].seq
 
 
-async def _forget_job(journal: Journal, end: Record, known: int | None) -> bool:
+async def forget_job(journal: Journal, end: Record, known: int | None) -> bool:
     """Forget the job that an outcome or a review is of; whether it may go.
 
     Not whether it was there: what another clock has just forgotten is room that was made too. That by which the job was

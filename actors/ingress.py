@@ -6,8 +6,8 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from functools import partial
+from pathlib import Path
 
 from fastapi import FastAPI
 from pydantic_core import to_json
@@ -15,26 +15,27 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from actors.contracts.events import HandOff, Origin, Record
+from actors.contracts.events import Record
 from actors.contracts.fold import fold_job
-from actors.contracts.messages import Packed
-from actors.contracts.subjects import LOCAL, Address, Lane, Subject, is_job, job_id
+from actors.contracts.subjects import LOCAL, Lane, Subject, is_job
+from actors.engines.smollm2 import NAME
 from actors.http import reports
-from actors.http.acceptance import accept
+from actors.http.acceptance import Reception
 from actors.http.admission import Admission
 from actors.http.author import author
 from actors.http.body import body_of, read_body
 from actors.http.carrier import Carrier
-from actors.http.problem import KEY_REUSED, UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
+from actors.http.problem import UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
 from actors.http.reference import document
 from actors.http.submission import Asked, Form, key_of
 from actors.http.wishes import Cancelling
-from actors.journal import Journal, Refused, Unanswered, Undecided
+from actors.journal import Journal, Unanswered, Undecided
 from actors.journal.connection import ApiError
 from actors.journal.journal import PatientJournal
 from actors.journal.lag import stage_lag
 from actors.journal.room import check_storing
 from actors.journal.topology import JOBS, ensure
+from actors.openai import OpenAI
 from actors.pipeline import Pipeline, Stage
 from actors.review import Review
 from actors.runtime.cancel import cancel
@@ -79,8 +80,10 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
     log = PatientJournal(settings.nats_urls, f"api-{secrets.token_hex(4)}", prepare)
     carrier = Carrier()
     admission = Admission(pipelines.values(), max_jobs=settings.max_jobs, max_backlog=settings.max_backlog)
-    actor = Ingress(log, pipelines, carrier, admission, deadline=settings.deadline, patience=patience, now=now)
+    reception = Reception(log, admission, deadline=settings.deadline, patience=patience, now=now)
+    actor = Ingress(log, pipelines, carrier, admission, reception, patience=patience, now=now)
     review = Review(log, pipelines, carrier, patience=patience, now=now)
+    openai = OpenAI(log, pipelines.values(), _model(settings), carrier, reception, now=now)
     forms = [Form(pipeline, max_deadline=settings.max_deadline) for pipeline in pipelines.values()]
     app = FastAPI(title="Headrace", redoc_url=None, redirect_slashes=False, lifespan=actor.running)
     app.openapi_schema = document(forms)
@@ -95,6 +98,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
             Route("/v1/jobs/{id}", actor.job),
             Route("/v1/jobs/{id}/cancel", actor.cancel, methods=["POST"]),
             *review.routes,
+            *openai.routes,
             Route("/v1/stages", actor.stages),
             Route("/healthz", actor.healthz),
             Route("/readyz", actor.readyz),
@@ -113,14 +117,14 @@ class Ingress:
         pipelines: dict[str, Pipeline],
         carrier: Carrier,
         admission: Admission,
+        reception: Reception,
         *,
-        deadline: int,
         patience: float,
         now: Clock,
     ) -> None:
         self._log = log
         self._pipelines = pipelines
-        self._deadline = deadline
+        self._reception = reception
         self._patience = patience
         self._now = now
         self._carrier = carrier
@@ -215,60 +219,11 @@ class Ingress:
         return _json(report, 202 if report["cancelling"] else 200)
 
     async def _store(self, pipeline: Pipeline, asked: Asked, key: str, by: str) -> Response:
-        submission, job = asked.submission, job_id(LOCAL, key)
-        created = self._now()
-        origin = Origin(
-            pipeline=pipeline.name,
-            version=pipeline.version,
-            fingerprint=asked.fingerprint,
-            created=created,
-            deadline=created + timedelta(seconds=submission.deadline or self._deadline),
-            metadata=submission.metadata,
-        )
-        handoff = HandOff(
-            n=1,
-            by=by,
-            at=created,
-            stage=pipeline.entry.name,
-            origin=origin,
-            message=Packed.of(submission.input),
-        )
-        headers = {"Location": f"/v1/jobs/{job}", "Idempotency-Key": key}
-        try:
-            journal = await self._log.opened(self._patience)
-            try:
-                await self._admit(journal, pipeline, asked, job)
-                await accept(journal, Address(submission.lane, LOCAL, job), handoff, patience=self._patience)
-            except Refused as refused:
-                report = _same(job, asked, await journal.reader.job(LOCAL, job, at_least=refused.last))
-                return _json(report, 200, headers | {"Idempotent-Replay": "true"})
-        except (Undecided, Unanswered) as error:
-            detail = "It is not known to be stored: send it again with this Idempotency-Key, which makes no second job."
-            raise unavailable(error, detail, id=job, key=key) from error
-        return _json(reports.accepted(job, submission.lane, origin), 202, headers)
-
-    async def _admit(self, journal: Journal, pipeline: Pipeline, asked: Asked, job: str) -> None:
-        """Raises Refusal when this is no time for a new job, and Refused when it is no new one."""
-        try:
-            self._admission.admit(pipeline, asked.submission.lane, asked.size)
-        except Refusal:
-            if known := await journal.reader.last(LOCAL, job):
-                raise Refused(known.seq) from None
-            raise
-
-
-def _same(job: str, asked: Asked, records: list[Record]) -> reports.Report:
-    """The job that an Idempotency-Key belongs to, if it was asked for with the same words. Raises Refusal."""
-    report, state = _report(job, records), fold_job(records)
-    if report is None or state is None:
-        raise Unanswered("the job that has this key cannot be read yet")
-    if state.origin.fingerprint != asked.fingerprint:
-        raise Refusal(
-            KEY_REUSED,
-            "A job was stored with this key and another body. Send that body, or take a new Idempotency-Key.",
-            id=job,
-        )
-    return report
+        job = await self._reception.receive(pipeline, asked, key, by)
+        headers = {"Location": f"/v1/jobs/{job.job}", "Idempotency-Key": key}
+        if report := _report(job.job, job.known):
+            return _json(report, 200, headers | {"Idempotent-Replay": "true"})
+        return _json(reports.accepted(job.job, job.lane, job.origin), 202, headers)
 
 
 async def _read(journal: Journal, job: str) -> list[Record]:
@@ -281,6 +236,12 @@ async def _read(journal: Journal, job: str) -> list[Record]:
 
 async def _decision(journal: Journal, stage: Stage) -> Decision | None:
     return None if isinstance(stage.replicas, int) else await decision_on(journal.signals, stage.name)
+
+
+def _model(settings: Settings) -> str:
+    """What the language model is called: a folder by its own name, one on the hub as it is there."""
+    model = settings.model or NAME
+    return Path(model).name if Path(model).is_dir() else model
 
 
 def _report(job: str, records: list[Record]) -> reports.Report | None:

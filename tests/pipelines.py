@@ -9,6 +9,8 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from actors import Job, Message, Pipeline, Retry, RetryableError, stage
+from actors.chat import reply
+from actors.contracts.conversation import Conversation, Reply
 from actors.engines import Engine, Scripted
 
 SPEECH = "The headrace feeds the wheel, and the wheel turns the stone."
@@ -136,6 +138,20 @@ async def deliver(parcel: Parcel, job: Job) -> Delivered:
 
 
 errands = Pipeline("errands", fetch, deliver)
+
+talker = Scripted(says=SPEECH)
+"""What `talk` speaks with."""
+
+
+@stage(uses=talker, retry=Retry(first=0.0))
+async def talk(conversation: Conversation, job: Job, engine: Engine) -> Reply:
+    answered: Reply = await reply(conversation, job, engine)
+    return answered
+
+
+talks = Pipeline("talks", talk)
+
+TALKS = "tests.pipelines:talks"
 
 PATHS = ("tests.pipelines:recital", "tests.pipelines:keeper")
 """As settings name them."""

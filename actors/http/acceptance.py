@@ -2,12 +2,87 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from datetime import timedelta
+
 from pydantic_core import from_json
 
-from actors.contracts.events import HandOff, place
-from actors.contracts.subjects import Address
+from actors.contracts.events import HandOff, Origin, Record, place
+from actors.contracts.fold import fold_job
+from actors.contracts.messages import Packed
+from actors.contracts.subjects import LOCAL, Address, Lane, job_id
+from actors.http.admission import Admission
 from actors.http.body import too_deep, too_large
-from actors.journal import Journal, TooLarge
+from actors.http.problem import KEY_REUSED, Refusal, unavailable
+from actors.http.submission import Asked
+from actors.journal import Journal, Refused, TooLarge, Unanswered, Undecided
+from actors.journal.journal import PatientJournal
+from actors.pipeline import Pipeline
+from actors.runtime.writer import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A job that is on disk. `known` is its log if it was there before, under the same key and with the same words."""
+
+    job: str
+    lane: Lane
+    origin: Origin
+    known: list[Record] = field(default_factory=list)
+
+
+class Reception:
+    """Takes jobs in. It waits `patience` seconds for a log that does not answer."""
+
+    def __init__(
+        self, log: PatientJournal, admission: Admission, *, deadline: int, patience: float, now: Clock
+    ) -> None:
+        self._log = log
+        self._admission = admission
+        self._deadline = deadline
+        self._patience = patience
+        self._now = now
+
+    async def receive(self, pipeline: Pipeline, asked: Asked, key: str, by: str) -> Received:
+        """Store what was asked for, or find what was stored under this key. Raises Refusal."""
+        submission, job, created = asked.submission, job_id(LOCAL, key), self._now()
+        origin = Origin(
+            pipeline=pipeline.name,
+            version=pipeline.version,
+            fingerprint=asked.fingerprint,
+            created=created,
+            deadline=created + timedelta(seconds=submission.deadline or self._deadline),
+            metadata=submission.metadata,
+        )
+        handoff = HandOff(
+            n=1,
+            by=by,
+            at=created,
+            stage=pipeline.entry.name,
+            origin=origin,
+            message=Packed.of(submission.input),
+        )
+        try:
+            journal = await self._log.opened(self._patience)
+            try:
+                await self._admit(journal, pipeline, asked, job)
+                await accept(journal, Address(submission.lane, LOCAL, job), handoff, patience=self._patience)
+            except Refused as refused:
+                known = _same(job, asked, await journal.reader.job(LOCAL, job, at_least=refused.last))
+                return Received(job, submission.lane, origin, known)
+        except (Undecided, Unanswered) as error:
+            detail = "It is not known to be stored: send it again with this Idempotency-Key, which makes no second job."
+            raise unavailable(error, detail, id=job, key=key) from error
+        return Received(job, submission.lane, origin)
+
+    async def _admit(self, journal: Journal, pipeline: Pipeline, asked: Asked, job: str) -> None:
+        """Raises Refusal when this is no time for a new job, and Refused when it is no new one."""
+        try:
+            self._admission.admit(pipeline, asked.submission.lane, asked.size)
+        except Refusal:
+            if known := await journal.reader.last(LOCAL, job):
+                raise Refused(known.seq) from None
+            raise
 
 
 async def accept(journal: Journal, address: Address, handoff: HandOff, *, patience: float | None = None) -> None:
@@ -26,3 +101,17 @@ async def accept(journal: Journal, address: Address, handoff: HandOff, *, patien
         await journal.appender.append(address, kind, topic, data, expect=0, patience=patience)
     except TooLarge:
         raise too_large() from None
+
+
+def _same(job: str, asked: Asked, records: list[Record]) -> list[Record]:
+    """The log of the job that has an Idempotency-Key, if it was asked for with the same words. Raises Refusal."""
+    state = fold_job(records)
+    if state is None:
+        raise Unanswered("the job that has this key cannot be read yet")
+    if state.origin.fingerprint != asked.fingerprint:
+        raise Refusal(
+            KEY_REUSED,
+            "A job was stored with this key and another body. Send that body, or take a new Idempotency-Key.",
+            id=job,
+        )
+    return records

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from typing import Any
+from typing import Any, TypeVar
 
-from starlette.responses import Response
+T = TypeVar("T")
 
 
 class Carrier:
     """Holds what is under way; `finish` when the application ends."""
 
     def __init__(self) -> None:
-        self._carried: set[asyncio.Task[Response]] = set()
+        self._carried: set[asyncio.Task[Any]] = set()
 
-    async def carry(self, storing: Coroutine[Any, Any, Response]) -> Response:
-        """Its answer; and if the client goes away meanwhile, it goes on all the same."""
+    async def carry(self, storing: Coroutine[Any, Any, T]) -> T:
+        """What it returns; and if the client goes away meanwhile, it goes on all the same."""
         task = asyncio.create_task(storing)
         self._carried.add(task)
         task.add_done_callback(self._done)
@@ -27,7 +27,7 @@ class Carrier:
         if self._carried:
             await asyncio.wait(self._carried)
 
-    def _done(self, task: asyncio.Task[Response]) -> None:
+    def _done(self, task: asyncio.Task[Any]) -> None:
         self._carried.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, because nobody may be there to raise it to

@@ -5,7 +5,7 @@ from __future__ import annotations
 import http
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -106,39 +106,50 @@ def unknown_dead_letter(job: str) -> Refusal:
 
 def answer_with_problems(app: Starlette) -> None:
     """Let every refusal of this application be a problem: ours, Starlette's own, and what nobody expected."""
-    for error, handler in (
+    answer_refusals(app, Refusal.answer)
+
+
+def answer_refusals(app: Starlette, say: Callable[[Refusal], Response]) -> None:
+    """Let everything that goes wrong in this application be a Refusal, answered in these words."""
+    for error, understood in (
         (Refusal, _refused),
         (HTTPException, _http),
         (RequestValidationError, _invalid),
         (Unanswered, _unanswered),
         (Undecided, _unanswered),
         (ApiError, _unanswered),
-        (ClientDisconnect, _gone),
     ):
-        app.add_exception_handler(error, handler)
+        app.add_exception_handler(error, _answering(understood, say))
+    app.add_exception_handler(ClientDisconnect, _gone)
     # Not as a handler of the application: Starlette would raise the error on, and the server would print its message.
-    app.add_middleware(ExceptionMiddleware, handlers={Exception: _unexpected})
+    app.add_middleware(ExceptionMiddleware, handlers={Exception: _answering(_unexpected, say)})
 
 
-def _refused(_: Request, error: Exception) -> Response:
-    return cast(Refusal, error).answer()
+def _answering(
+    understood: Callable[[Request, Exception], Refusal], say: Callable[[Refusal], Response]
+) -> Callable[[Request, Exception], Response]:
+    return lambda request, error: say(understood(request, error))
 
 
-def _http(request: Request, error: Exception) -> Response:
+def _refused(_: Request, error: Exception) -> Refusal:
+    return cast(Refusal, error)
+
+
+def _http(request: Request, error: Exception) -> Refusal:
     refused = cast(HTTPException, error)
     match refused.status_code:
         case 404:
-            return Refusal(NOT_FOUND, "Look at /openapi.json for the paths that there are.").answer()
+            return Refusal(NOT_FOUND, "Look at /openapi.json for the paths that there are.")
         case 405:
             allowed = (refused.headers or {}).get("Allow", "another method")
-            return Refusal(BAD_METHOD, f"Use {allowed}, not {request.method}.", headers=refused.headers).answer()
+            return Refusal(BAD_METHOD, f"Use {allowed}, not {request.method}.", headers=refused.headers)
     kind = Kind("http", refused.status_code, http.HTTPStatus(refused.status_code).phrase)
-    return Refusal(kind, str(refused.detail), headers=refused.headers).answer()
+    return Refusal(kind, str(refused.detail), headers=refused.headers)
 
 
-def _invalid(_: Request, error: Exception) -> Response:
+def _invalid(_: Request, error: Exception) -> Refusal:
     found = cast(RequestValidationError, error).errors()
-    return Refusal(INVALID, "Correct what `errors` names.", errors=[fault(e["loc"], e["msg"]) for e in found]).answer()
+    return Refusal(INVALID, "Correct what `errors` names.", errors=[fault(e["loc"], e["msg"]) for e in found])
 
 
 def fault(place: tuple[int | str, ...], what: str) -> JsonValue:
@@ -147,15 +158,15 @@ def fault(place: tuple[int | str, ...], what: str) -> JsonValue:
     return {"pointer": "".join(("#", *(f"/{step}" for step in steps)))[:200], "detail": what[:500]}
 
 
-def _unanswered(_: Request, error: Exception) -> Response:
-    return unavailable(error).answer()
+def _unanswered(_: Request, error: Exception) -> Refusal:
+    return unavailable(error)
 
 
 def _gone(_: Request, error: Exception) -> Response:
     return Response(status_code=400)  # nobody is there to read it
 
 
-def _unexpected(request: Request, error: Exception) -> Response:
+def _unexpected(request: Request, error: Exception) -> Refusal:
     """Says nothing about the error to the client, and nothing of the request to the log: only where it happened."""
     places = []
     trace = error.__traceback__
@@ -168,4 +179,4 @@ def _unexpected(request: Request, error: Exception) -> Response:
     )
     return Refusal(
         UNEXPECTED, "It is in the server's log, and it is not your fault. Trying again may help; telling us will."
-    ).answer()
+    )

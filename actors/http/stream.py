@@ -23,6 +23,7 @@ class EventStream(Response):
     the frames; nothing is piled up for it here. A comment every `heartbeat` seconds keeps the connection open. `left`
     is called when the client goes away before the frames end. It does what `sse_starlette` does at less than half of
     the price per event (5 µs against 10 to 18: measured), and does not touch the server's signal handlers.
+    `retry_ms` is for readers that resume by themselves; others take what tells them for an event.
     """
 
     media_type = "text/event-stream"
@@ -32,7 +33,7 @@ class EventStream(Response):
         frames: AbstractAsyncContextManager[AsyncIterator[bytes]],
         *,
         life: float,
-        retry_ms: int,
+        retry_ms: int | None,
         heartbeat: float = HEARTBEAT_S,
         left: Callable[[], None] = lambda: None,
     ) -> None:
@@ -43,7 +44,7 @@ class EventStream(Response):
         self._life = life
         self._heartbeat = heartbeat
         self._left = left
-        self._retry = f"retry: {retry_ms}\n\n".encode()
+        self._retry = f"retry: {retry_ms}\n\n".encode() if retry_ms is not None else b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with self._frames as frames:
@@ -73,7 +74,8 @@ class EventStream(Response):
             await asyncio.wait({writing, beating, gone})
 
     async def _write(self, frames: AsyncIterator[bytes], send: Send) -> None:
-        await _send(send, self._retry)
+        if self._retry:
+            await _send(send, self._retry)
         async for frame in frames:
             await _send(send, frame)
 

@@ -19,7 +19,7 @@ from actors.contracts.events import (
     StepStarted,
 )
 from actors.contracts.messages import Packed
-from actors.forgetting import HIGH, LOW, Forgetting, _forget_job
+from actors.forgetting import HIGH, LOW, Forgetting, forget_job
 from actors.journal import Journal
 from actors.journal.connection import ApiError, Link
 from actors.journal.follow import Follower, Place
@@ -226,7 +226,7 @@ async def test_a_job_made_anew_under_the_same_key_is_not_forgotten_for_the_old_o
     new = Scribe(journal.appender, old[0].address)
     await new.hand_off("write")
     assert end is not None
-    assert await _forget_job(journal, end, None)  # as another clock would, that has read the old job
+    assert await forget_job(journal, end, None)  # as another clock would, that has read the old job
     assert await left(journal, new) == ["handoff"]
 
 

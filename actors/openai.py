@@ -1,0 +1,316 @@
+"""OpenAI's API over the same jobs: responses, chat completions, models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+
+from pydantic_core import to_json
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from actors.contracts.conversation import Conversation, Reply
+from actors.contracts.events import Completed, Delta, NotAnEvent, Outcome, Record
+from actors.contracts.subjects import LOCAL, is_job
+from actors.forgetting import forget_job
+from actors.http import openai_answers as answers
+from actors.http import openai_errors as errors
+from actors.http.acceptance import Received, Reception
+from actors.http.author import author
+from actors.http.body import body_of
+from actors.http.carrier import Carrier
+from actors.http.openai_answers import Asked, ChatStream, Json, ResponseStream
+from actors.http.openai_requests import CreateChat, CreateResponse, asked_of, read_request
+from actors.http.problem import Refusal, answer_refusals
+from actors.http.stream import EventStream
+from actors.http.submission import key_of
+from actors.journal import Journal, Unanswered
+from actors.journal.follow import Follower, Place
+from actors.journal.forget import audited
+from actors.journal.journal import PatientJournal
+from actors.pipeline import Pipeline
+from actors.runtime.cancel import cancel
+from actors.runtime.flags import STREAM_LIFE_S
+from actors.runtime.job_log import JobLog
+from actors.runtime.presence import Owners
+from actors.runtime.writer import Clock
+
+READ_PATIENCE_S = 1.0
+STOP_S = 5.0
+"""How long a cancel or a delete waits for the outcome of a response that runs, and for the audit log to have it."""
+
+LOOK_S = 0.05
+DONE = b"data: [DONE]\n\n"
+
+
+class OpenAI:
+    """Answers OpenAI's clients. It holds nothing of a job: any replica answers for any response.
+
+    What may be called as a model are the pipelines that take a Conversation and give a Reply, by name; the first of
+    them by the name of the model, too. A call waits `patience` seconds for its outcome at most.
+    """
+
+    def __init__(
+        self,
+        log: PatientJournal,
+        pipelines: Iterable[Pipeline],
+        model: str,
+        carrier: Carrier,
+        reception: Reception,
+        *,
+        now: Clock,
+        patience: float = STREAM_LIFE_S,
+    ) -> None:
+        chats = [pipeline for pipeline in pipelines if (pipeline.input, pipeline.answer) == (Conversation, Reply)]
+        self._log = log
+        self._models = {pipeline.name: pipeline for pipeline in chats}
+        if chats:
+            self._models.setdefault(model, chats[0])
+        self._carrier = carrier
+        self._reception = reception
+        self._now = now
+        self._patience = patience
+        self._follower: Follower | None = None
+
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """Every path of the API leads to an application of its own, whose errors are OpenAI's."""
+        one = "/v1/responses/{id}"
+        app = Starlette(
+            routes=[
+                Route("/v1/models", self.models),
+                Route("/v1/models/{model:path}", self.model),
+                Route("/v1/responses", self.create_response, methods=["POST"]),
+                Route(one, self.response, methods=["GET"]),
+                Route(one, self.delete, methods=["DELETE"]),
+                Route(f"{one}/cancel", self.cancel, methods=["POST"]),
+                Route("/v1/chat/completions", self.create_chat, methods=["POST"]),
+            ]
+        )
+        app.router.redirect_slashes = False
+        answer_refusals(app, errors.answer)
+        prefixes = ("/v1/models", "/v1/responses", "/v1/chat/completions")
+        return [Route(path, app) for prefix in prefixes for path in (prefix, f"{prefix}/{{rest:path}}")]
+
+    async def models(self, _: Request) -> Response:
+        """What can be asked for."""
+        return _json({"object": "list", "data": [answers.model(name) for name in self._models]})
+
+    async def model(self, request: Request) -> Response:
+        """One of them."""
+        name = request.path_params["model"]
+        self._pipeline(name)
+        return _json(answers.model(name))
+
+    async def create_response(self, request: Request) -> Response:
+        """Store a response; answer at once when it is in the background, else with its outcome, or as it is made."""
+        key, body = key_of(request), await body_of(request)
+        wanted = read_request(CreateResponse, body)
+        received = await self._receive(request, wanted, key, body)
+        journal = await self._log.connected(READ_PATIENCE_S)
+        if wanted.stream:
+            return self._stream_response(journal, received.job, await self._records(journal, received.job))
+        if not wanted.background:
+            await self._outcome(journal, received.job, self._patience)
+        return _json(await self._told(journal, received.job))
+
+    async def response(self, request: Request) -> Response:
+        """A response as it stands; with `stream=true` its events after `starting_after`, as they come."""
+        job, query = _job(request), request.query_params
+        journal = await self._log.connected(READ_PATIENCE_S)
+        if query.get("stream", "false").lower() != "true":
+            return _json(await self._told(journal, job))
+        after = query.get("starting_after", "0")
+        if not (after.isdecimal() and len(after) <= 15):
+            raise Refusal(errors.INVALID_VALUE, "`starting_after` is a sequence number.", param="starting_after")
+        return self._stream_response(journal, job, await self._records(journal, job), int(after))
+
+    async def cancel(self, request: Request) -> Response:
+        """Stop a response that is in the background; the response as it stands then, its end if it comes soon."""
+        job = _job(request)
+        journal = await self._log.connected(READ_PATIENCE_S)
+        if not _known(job, await self._records(journal, job)).echo.background:
+            raise Refusal(errors.NOT_IN_BACKGROUND, "Create it with `background=true` to be able to cancel it.")
+        await self._carrier.carry(self._stop(journal, job, author(request)))
+        return _json(await self._told(journal, job))
+
+    async def delete(self, request: Request) -> Response:
+        """Take a response out of the log for good; one that runs is cancelled before. The audit log keeps its facts."""
+        job = _job(request)
+        journal = await self._log.connected(READ_PATIENCE_S)
+        _known(job, await self._records(journal, job))
+        await self._carrier.carry(self._delete(journal, job, author(request)))
+        return _json({"id": answers.RESPONSE + job, "object": "response", "deleted": True})
+
+    async def create_chat(self, request: Request) -> Response:
+        """Store a chat completion; answer with its outcome, or as it is made."""
+        key, body = key_of(request), await body_of(request)
+        wanted = read_request(CreateChat, body)
+        received = await self._receive(request, wanted, key, body)
+        journal = await self._log.connected(READ_PATIENCE_S)
+        asked = Asked.of(received.job, await self._records(journal, received.job), "chat")
+        if asked is None:
+            raise Unanswered("the job cannot be read yet")
+        if wanted.stream:
+            chunks = ChatStream(asked, include_usage=wanted.stream_options.include_usage)
+            return _stream(self._chunks(journal, chunks, asked.job))
+        match await self._outcome(journal, asked.job, self._patience):
+            case None:
+                raise Refusal(errors.TOO_SLOW, "It goes on all the same; stream it, or use /v1/responses.")
+            case Completed() as completed:
+                return _json(answers.chat_completion(asked, completed))
+            case outcome:
+                raise Refusal(errors.FAILED, answers.failure(outcome))
+
+    def _pipeline(self, model: str) -> Pipeline:
+        if (pipeline := self._models.get(model)) is None:
+            known = ", ".join(self._models) or "none, as no pipeline takes a Conversation and gives a Reply"
+            raise Refusal(
+                errors.MODEL_NOT_FOUND, f"There is no model {model[:64]!r}; there are: {known}.", param="model"
+            )
+        return pipeline
+
+    async def _receive(
+        self, request: Request, wanted: CreateResponse | CreateChat, key: str, body: bytearray
+    ) -> Received:
+        pipeline = self._pipeline(wanted.model)
+        asked = asked_of(pipeline.name, wanted, body)
+        return await self._carrier.carry(self._reception.receive(pipeline, asked, key, author(request)))
+
+    async def _records(self, journal: Journal, job: str) -> list[Record]:
+        """A job's log, as the leader knows it: what was just stored is in it."""
+        last = await journal.reader.last(LOCAL, job)
+        return await journal.reader.job(LOCAL, job, at_least=last.seq) if last else []
+
+    async def _told(self, journal: Journal, job: str) -> Json:
+        records = await self._records(journal, job)
+        return answers.response(_known(job, records), records)
+
+    async def _outcome(self, journal: Journal, job: str, within: float) -> Outcome | None:
+        """How the job ends; None when it does not within so many seconds."""
+        try:
+            async with asyncio.timeout(within), self._follows(journal).follow(LOCAL, job, Place()) as items:
+                async for item in items:
+                    if isinstance(item.event, Outcome):
+                        return item.event
+        except TimeoutError:
+            pass
+        return None
+
+    def _follows(self, journal: Journal) -> Follower:
+        if self._follower is None:
+            self._follower = Follower(journal.live, journal.reader)
+        return self._follower
+
+    def _stream_response(self, journal: Journal, job: str, records: list[Record], after: int = 0) -> EventStream:
+        return _stream(self._events(journal, _known(job, records), records, after))
+
+    @asynccontextmanager
+    async def _events(
+        self, journal: Journal, asked: Asked, records: list[Record], after: int
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The frames of a response after a sequence number.
+
+        What lies before is turned too, because events become what they become by what came before them.
+        """
+        whole = [record for record in records if _is_event(record)]
+        seen = _seen(whole, after)
+        turning = ResponseStream(asked, void_until=answers.void_until(whole, seen.n))
+        for record in whole:
+            if record.event.n <= seen.n:
+                list(turning.take(record.event.n, record.event))
+
+        async def frames() -> AsyncIterator[bytes]:
+            async for item in items:
+                for event in turning.take(item.n, item.event):
+                    if event["sequence_number"] > after:
+                        yield _frame(event, named=True)
+                    if event["type"] == "error":
+                        return
+            yield DONE
+
+        async with self._follows(journal).follow(LOCAL, asked.job, seen) as items:
+            yield frames()
+
+    @asynccontextmanager
+    async def _chunks(self, journal: Journal, turning: ChatStream, job: str) -> AsyncIterator[AsyncIterator[bytes]]:
+        async def frames() -> AsyncIterator[bytes]:
+            async for item in items:
+                for chunk in turning.take(item.n, item.event):
+                    yield _frame(chunk)
+                    if "error" in chunk:
+                        return
+            yield DONE
+
+        async with self._follows(journal).follow(LOCAL, job, Place()) as items:
+            yield frames()
+
+    async def _stop(self, journal: Journal, job: str, by: str) -> JobLog:
+        """See to it that a job ends, and wait a while for that."""
+        log = JobLog(journal, job, by=by, now=self._now)
+        await log.read()
+        await cancel(log, Owners(journal.signals), None)
+        if log.state and log.state.outcome is None:
+            await self._outcome(journal, job, STOP_S)
+            await log.read()
+        return log
+
+    async def _delete(self, journal: Journal, job: str, by: str) -> None:
+        log = await self._stop(journal, job, by)
+        end = next((record for record in reversed(log.records) if isinstance(record.event, Outcome)), None)
+        if end is None:
+            raise Refusal(errors.NOT_ENDED, "It is being cancelled: delete it again in a moment.")
+        try:
+            async with asyncio.timeout(STOP_S):
+                while not await forget_job(journal, end, await audited(journal.signals)):  # noqa: ASYNC110  # nobody says when
+                    await asyncio.sleep(LOOK_S)
+        except TimeoutError:
+            raise Unanswered("the audit log does not have it yet") from None
+
+
+def _stream(frames: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> EventStream:
+    return EventStream(frames, life=STREAM_LIFE_S, retry_ms=None)
+
+
+def _job(request: Request) -> str:
+    """The job that a response's id stands for. Raises Refusal."""
+    id: str = request.path_params["id"]
+    job = id.removeprefix(answers.RESPONSE)
+    if not (id.startswith(answers.RESPONSE) and is_job(job)):
+        raise errors.unknown_response(id)
+    return job
+
+
+def _known(job: str, records: list[Record]) -> Asked:
+    if (asked := Asked.of(job, records, "responses")) is None:
+        raise errors.unknown_response(answers.RESPONSE + job)
+    return asked
+
+
+def _is_event(record: Record) -> bool:
+    try:
+        return bool(record.event)
+    except NotAnEvent:
+        return False
+
+
+def _seen(records: list[Record], after: int) -> Place:
+    """The last event of which everything has been seen. A piece of text is one event; of others there may be more."""
+    n = after // answers.EVENTS_PER_EVENT
+    for record in reversed(records):
+        if record.event.n < n or (record.event.n == n and isinstance(record.event, Delta)):
+            return Place(record.event.n, record.seq)
+    return Place()
+
+
+def _frame(event: Json, *, named: bool = False) -> bytes:
+    name = f"event: {event['type']}\n" if named else ""
+    return f"{name}data: {json.dumps(event, ensure_ascii=False, separators=(',', ':'))}\n\n".encode()
+
+
+def _json(told: Json) -> Response:
+    return Response(to_json(told), media_type="application/json")
