@@ -28,7 +28,7 @@ from actors.http.openai_requests import CreateChat, CreateResponse, asked_of, re
 from actors.http.problem import Refusal, answer_refusals
 from actors.http.stream import EventStream
 from actors.http.submission import key_of
-from actors.journal import Journal, Unanswered
+from actors.journal import Journal, Unanswered, Undecided
 from actors.journal.follow import Follower, Place
 from actors.journal.forget import audited
 from actors.journal.journal import PatientJournal
@@ -252,8 +252,12 @@ class OpenAI:
     async def _stop(self, journal: Journal, job: str, by: str) -> JobLog:
         """See to it that a job ends, and wait a while for that."""
         log = JobLog(journal, job, by=by, now=self._now)
-        await log.read()
-        await cancel(log, Owners(journal.signals), None)
+        try:
+            async with asyncio.timeout(STOP_S):
+                await log.read()
+                await cancel(log, Owners(journal.signals), None)
+        except TimeoutError:
+            raise Undecided("the job's log did not answer in time") from None
         if log.state and log.state.outcome is None:
             await self._outcome(journal, job, STOP_S)
             await log.read()

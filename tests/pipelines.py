@@ -149,7 +149,7 @@ async def talk(conversation: Conversation, job: Job, engine: Engine) -> Reply:
     return answered
 
 
-talks = Pipeline("talks", talk)
+talks = Pipeline("chat", talk)
 
 TALKS = "tests.pipelines:talks"
 

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
+import httpx2
 import openai
 import pytest
-from openai import AsyncOpenAI
+from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from openai.types.responses import Response, ResponseStreamEvent
 
 from actors.contracts.events import Completed, Delta, HandOff, StepStarted
 from actors.contracts.subjects import LOCAL
 from actors.engines.scripted import Cue, tokens_of
 from actors.journal import Journal
+from tests.installation import ROOT
 from tests.nats_servers import Servers
 from tests.pipelines import SPEECH, TALKS, talker
 from tests.serving import listening, settings_for, stored, until_ready, working
 
-MODEL = "talks"
+MODEL = "chat"
 ASK: dict[str, Any] = {"model": MODEL, "input": "Speak."}
 CHAT: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "Speak."}]}
 
@@ -41,6 +44,22 @@ def slow() -> Iterator[None]:
     talker.token_s = 0.05
     yield
     talker.token_s = 0.0
+
+
+class LosesAnswers(httpx2.AsyncHTTPTransport):
+    """Loses the first answers on their way to the client."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self._left = times
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        answer = await super().handle_async_request(request)
+        if self._left:
+            self._left -= 1
+            await answer.aclose()
+            raise httpx2.ReadError("the connection was lost", request=request)
+        return answer
 
 
 @asynccontextmanager
@@ -262,6 +281,33 @@ async def test_the_same_key_makes_one_response_and_another_body_under_it_is_refu
         assert refused.value.code == "key_reused"
 
 
+async def test_a_request_that_the_client_repeats_by_itself_makes_one_job_when_it_has_a_key(
+    r1: Servers, journal_r1: Journal
+) -> None:
+    async with serving(r1) as client, DefaultAsyncHttpxClient(transport=LosesAnswers(2)) as lossy:
+        unlucky = client.with_options(http_client=lossy, max_retries=2)
+        response = await unlucky.responses.create(**ASK, background=True, extra_headers={"Idempotency-Key": "twice"})
+        assert response.status == "queued"
+        assert await stored(journal_r1) == 1
+
+
+@pytest.mark.usefixtures("slow")
+async def test_a_stream_goes_on_at_another_replica(r1: Servers) -> None:
+    async with serving(r1, "talk") as client, serving(r1) as other:
+        stream = await client.responses.create(**ASK, background=True, stream=True)
+        seen: list[ResponseStreamEvent] = []
+        async for event in stream:
+            seen.append(event)
+            if event.type == "response.output_text.delta":
+                break
+        assert seen[0].type == "response.created"
+        after = seen[-1].sequence_number
+        rest = [e async for e in await other.responses.retrieve(seen[0].response.id, stream=True, starting_after=after)]
+        await stream.close()
+    assert text_of([*seen, *rest]) == SPEECH
+    assert kinds([*seen, *rest]) == WHOLE
+
+
 async def test_a_chat_completion_is_answered_whole(r1: Servers) -> None:
     async with serving(r1, "talk") as client:
         completion = await client.chat.completions.create(**CHAT, seed=7, temperature=0.2, stop=["wheel"])
@@ -358,10 +404,20 @@ async def test_every_error_under_these_paths_is_one_of_openai(r1: Servers) -> No
             assert broken.json()["error"]["code"] == "malformed"
 
 
+async def test_what_readme_shows_works(r1: Servers, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "from openai" in block]
+    async with serving(r1, "talk") as client:
+        here = code.replace("http://127.0.0.1:8000/v1", str(client.base_url))
+        assert here != code
+        await asyncio.to_thread(exec, compile(here, "README.md", "exec"), {})
+    assert capsys.readouterr().out.count(SPEECH) == 2
+
+
 async def test_a_job_that_came_in_otherwise_is_no_response(r1: Servers) -> None:
     async with serving(r1) as client, httpx.AsyncClient(base_url=str(client.base_url)) as http:
         native = await http.post(
-            "pipelines/talks/jobs", json={"input": {"messages": [{"role": "user", "content": "a"}]}}
+            f"pipelines/{MODEL}/jobs", json={"input": {"messages": [{"role": "user", "content": "a"}]}}
         )
         assert native.status_code == 202
         with pytest.raises(openai.NotFoundError):

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+from openai import AsyncOpenAI
+from openai.types.chat import ChatCompletionMessageParam
 
 from actors.client import AsyncHeadrace, Patience
 from actors.engines import smollm2
@@ -105,6 +107,43 @@ async def test_a_killed_engine_goes_on_from_the_stored_tokens(running: Installat
     assert job.usage.output_tokens > second.from_
     _, alive = psutil.wait_procs(engine, timeout=10)
     assert not alive, "the killed replica left its engine behind"
+
+
+async def test_the_openai_client_chats_with_the_engine_of_analysis(running: Installation) -> None:
+    engines = [process.pid for process in running.processes("ray::ServeReplica:write:")]
+    async with AsyncOpenAI(base_url=f"{running.url}/v1", api_key="-") as client:
+        assert [model.id async for model in client.models.list()] == ["chat", smollm2.NAME]
+        asked: list[ChatCompletionMessageParam] = [
+            {"role": "user", "content": "What is a mill? Answer in one sentence."}
+        ]
+        plain = await client.chat.completions.create(model="chat", messages=asked, temperature=0, max_tokens=40)
+        chunks = await client.chat.completions.create(
+            model=smollm2.NAME, messages=asked, temperature=0, max_tokens=40, stream=True
+        )
+        said = "".join([chunk.choices[0].delta.content or "" async for chunk in chunks])
+        assert said == plain.choices[0].message.content
+        assert said.strip()
+        assert plain.usage is not None
+        assert plain.usage.prompt_tokens > 8
+
+        made = await client.responses.create(
+            model="chat", input="Name some rivers.", background=True, stream=True, max_output_tokens=60
+        )
+        seen = []
+        async for event in made:
+            seen.append(event)
+            if event.type == "response.output_text.delta":
+                break
+        await made.close()
+        assert seen[0].type == "response.created"
+        rest = client.responses.retrieve(seen[0].response.id, stream=True, starting_after=seen[-1].sequence_number)
+        seen += [event async for event in await rest]
+        assert seen[-1].type in ("response.completed", "response.incomplete")
+        text = "".join(event.delta for event in seen if event.type == "response.output_text.delta")
+        assert text == seen[-1].response.output_text
+        assert text.strip()
+    assert [process.pid for process in running.processes("ray::ServeReplica:write:")] == engines
+    assert len(engines) == 1
 
 
 def test_once_ends_by_itself_when_the_sample_job_is_done(model: str, tmp_path: Path) -> None:
