@@ -215,7 +215,7 @@ def test_a_step_in_load_turns_it_round_once(rule: Rule, up: list[int], down: lis
 def test_a_steady_load_on_replicas_that_start_slowly_makes_it_turn_once(
     rule: Rule, rate: float, work: float, start: int
 ) -> None:
-    rule = replace(rule, max_wait=1e9, down_after=30.0 + rule.down_after)  # far longer than a job takes
+    rule = replace(rule, max_wait=5.0 + rule.max_wait, down_after=30.0 + rule.down_after)  # longer than a job takes
     stage = Stage(rule, target=rule.min)
     assert turns(stage.target for _ in served(stage, rate, work, start)) <= 1
 
@@ -231,7 +231,7 @@ def served(stage: Stage, rate: float, work: float, start: int) -> Iterator[None]
         lag = max(0.0, lag + rate - running / work)
         jobs = math.ceil(lag)
         running = min(jobs, ready * stage.rule.concurrency)
-        stage.see(jobs - running, running, after=1.0, ready=ready)
+        stage.see(jobs - running, running, after=1.0, ready=ready, waited=(jobs - running) / rate)
         yield
 
 
