@@ -11,11 +11,13 @@ from actors.pipeline import Job, Pipeline
 @write.also
 async def reply(conversation: Conversation, job: Job, engine: Engine) -> Reply:
     """Generate the next turn. It shares its replicas, and so its engine, with `write`."""
-    room = engine.context - len(engine.encode(conversation.prompt))
+    room = max(1, engine.context - len(engine.encode(conversation.prompt)))
+    most = room if conversation.max_tokens is None else min(room, conversation.max_tokens)
     text = await job.speak(
         engine,
         conversation.prompt,
-        max_tokens=max(1, room if conversation.max_tokens is None else min(room, conversation.max_tokens)),
+        max_tokens=most,
+        min_tokens=min(most, conversation.min_tokens),
         temperature=conversation.temperature,
         top_p=conversation.top_p,
         seed=conversation.seed,

@@ -87,7 +87,7 @@ class StreamOptions(BaseModel):
 
 
 class Generating(BaseModel):
-    """What both of OpenAI's ways of asking for text have."""
+    """What both of OpenAI's ways of asking for text have; and vLLM's `ignore_eos`, with which its benchmark asks."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -96,6 +96,7 @@ class Generating(BaseModel):
     stream_options: StreamOptions = StreamOptions()
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    ignore_eos: bool = False
     metadata: Annotated[dict[Label, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
 
 
@@ -188,9 +189,12 @@ def asked_of(pipeline: str, request: CreateResponse | CreateChat, body: bytes | 
 
 
 def _conversation(request: Generating, said: list[Said], most: int | None, echo: Echo) -> Conversation:
+    if request.ignore_eos and most is None:
+        raise unsupported("ignore_eos", "Say how many tokens there are to be, too.")
     return Conversation(
         messages=said,
         max_tokens=most,
+        min_tokens=most or 0 if request.ignore_eos else 0,
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,
         asked=echo.model_dump(mode="json"),

@@ -48,6 +48,13 @@ def test_how_a_chat_is_generated_is_passed_on() -> None:
     assert (conversation.temperature, conversation.top_p) == (1.0, 0.5)
 
 
+def test_what_ignores_the_end_has_as_many_tokens_as_it_may() -> None:
+    assert chat(max_tokens=5, ignore_eos=True).conversation.min_tokens == 5
+    assert chat(max_tokens=5).conversation.min_tokens == 0
+    with pytest.raises(Refusal, match="how many tokens"):
+        _ = chat(ignore_eos=True).conversation
+
+
 def test_what_asks_for_nothing_may_be_sent() -> None:
     for name, values in SAME_AS_LEFT_OUT.items():
         for value in (*values, None):
