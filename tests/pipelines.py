@@ -144,14 +144,21 @@ talker = Scripted(says=SPEECH)
 
 
 @stage(uses=talker, retry=Retry(first=0.0))
-async def talk(conversation: Conversation, job: Job, engine: Engine) -> Reply:
+async def talk(prepared: Prepared, job: Job, engine: Engine) -> Recital:
+    return Recital(text=await job.speak(engine, prepared.text, max_tokens=1_000))
+
+
+@talk.also
+async def answer(conversation: Conversation, job: Job, engine: Engine) -> Reply:
     answered: Reply = await reply(conversation, job, engine)
     return answered
 
 
-talks = Pipeline("chat", talk)
+talks = Pipeline("talks", talk)
+talks_back = Pipeline("chat", answer)
 
-TALKS = "tests.pipelines:talks"
+TALKS = ("tests.pipelines:talks", "tests.pipelines:talks_back")
+"""Two pipelines on one stage, and so on one engine."""
 
 PATHS = ("tests.pipelines:recital", "tests.pipelines:keeper")
 """As settings name them."""

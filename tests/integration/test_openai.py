@@ -16,6 +16,7 @@ import pytest
 from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 from openai.types.responses import Response, ResponseStreamEvent
 
+from actors.client import AsyncHeadrace
 from actors.contracts.events import Completed, Delta, HandOff, StepStarted
 from actors.contracts.subjects import LOCAL
 from actors.engines.scripted import Cue, tokens_of
@@ -65,7 +66,7 @@ class LosesAnswers(httpx2.AsyncHTTPTransport):
 @asynccontextmanager
 async def serving(servers: Servers, *stages: str) -> AsyncIterator[AsyncOpenAI]:
     """A client of an installation that chats."""
-    settings = settings_for(servers).model_copy(update={"pipelines": (TALKS,)})
+    settings = settings_for(servers).model_copy(update={"pipelines": TALKS})
     async with listening(settings) as url, httpx.AsyncClient(base_url=url) as http:
         await until_ready(http)
         async with working(settings, *stages), AsyncOpenAI(base_url=f"{url}/v1", api_key="-", max_retries=0) as client:
@@ -412,6 +413,16 @@ async def test_what_readme_shows_works(r1: Servers, capsys: pytest.CaptureFixtur
         assert here != code
         await asyncio.to_thread(exec, compile(here, "README.md", "exec"), {})
     assert capsys.readouterr().out.count(SPEECH) == 2
+
+
+async def test_one_worker_serves_both_pipelines_of_its_stage(r1: Servers) -> None:
+    async with serving(r1, "talk") as client, AsyncHeadrace(str(client.base_url).removesuffix("/v1/")) as native:
+        accepted = await native.submit("talks", {"text": "Speak."})
+        response = await client.responses.create(**ASK)
+        assert response.output_text == SPEECH
+        assert (await native.result(accepted.id)) == {"text": SPEECH}
+        stages = await native.stages()
+    assert [(stage.stage, stage.pipelines) for stage in stages] == [("talk", ("talks", "chat"))]
 
 
 async def test_a_job_that_came_in_otherwise_is_no_response(r1: Servers) -> None:
