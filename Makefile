@@ -19,7 +19,7 @@ help:
 	@echo 'make test      every test'
 	@echo 'make check     format, lint, types, layers, and the tests that need no engine'
 	@echo 'make chaos     everything goes wrong at once, for a while'
-	@echo '               MINUTES=10  SEED=<a number>  CUTS=10  RESULT=<file for the figures, .json>'
+	@echo '               MINUTES=10  SEED=<a number>  CUTS=10  READERS=2000  RESULT=<file for the figures, .json>'
 	@echo 'make mutants   bugs planted in the code and in the model of the protocol: each must be caught'
 	@echo 'make browser   the tests in a browser'
 	@echo 'make bench     the benchmarks, into benchmarks/results/ and README.md'
@@ -45,7 +45,7 @@ check: setup
 	@$(BIN)/pytest tests/unit tests/contract tests/model -m 'not vllm'
 
 chaos: setup
-	@export MINUTES="$${MINUTES:-10}" CUTS="$${CUTS:-10}"; exec $(BIN)/pytest tests/chaos -s
+	@export MINUTES="$${MINUTES:-10}" CUTS="$${CUTS:-10}" READERS="$${READERS:-2000}"; exec $(BIN)/pytest tests/chaos -s
 
 mutants: setup
 	@$(BIN)/python -m tests.mutants

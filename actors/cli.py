@@ -109,6 +109,7 @@ def up(
         Path | None, typer.Option(metavar="FOLDER", help="Where jobs and models are kept.", show_default=".headrace")
     ] = None,
     once: Annotated[bool, typer.Option("--once", help="Run the sample job, then stop.")] = False,
+    sample: Annotated[bool, typer.Option("--sample/--no-sample", help="Whether to run a sample job first.")] = True,
     pipeline: Annotated[
         list[str] | None,
         typer.Option(metavar="MODULE:NAME", help="A pipeline to serve, by import path; may be repeated."),
@@ -116,7 +117,7 @@ def up(
 ) -> None:
     """Start everything on this machine, run a sample job, and serve until Ctrl-C.
 
-    What was accepted earlier is still there and goes on. Ctrl-C stops all that was started.
+    What was accepted earlier is still there and goes on. What dies is started again; Ctrl-C stops all of it.
 
     \b
     Examples:
@@ -133,7 +134,14 @@ def up(
         if not re.fullmatch(r"[\w.]+:\w+", path):
             raise typer.BadParameter(f"{path!r} is not MODULE:NAME, such as shop.jobs:orders", param_hint="--pipeline")
     options = launch.LaunchOptions(
-        host=host, port=port, model=model, nats_url=nats_url, data=data, once=once, pipelines=tuple(pipeline or ())
+        host=host,
+        port=port,
+        model=model,
+        nats_url=nats_url,
+        data=data,
+        once=once,
+        sample=sample,
+        pipelines=tuple(pipeline or ()),
     )
     raise typer.Exit(launch.up(options))
 

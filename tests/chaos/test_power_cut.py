@@ -32,6 +32,7 @@ from tests.workers import a_hand
 CUTS = int(os.environ.get("CUTS") or 2)
 SEED = int(os.environ.get("SEED") or 20261123)
 CLIENTS = 16
+THINK_S = 0.05
 SIZE = 512 << 20
 LOG_BYTES = 64 << 20
 END_S = 120.0
@@ -99,6 +100,7 @@ class Client:
             with contextlib.suppress(Refused):  # stored before the cut and its answer lost: accepted all the same
                 await job.hand_off("keep", Anything(data=secrets.token_hex(64)))
             self.accepted.append(job)
+            await asyncio.sleep(THINK_S)
 
 
 async def cut(servers: Servers, disk: Disk) -> None:

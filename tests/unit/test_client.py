@@ -241,6 +241,17 @@ class TestEvents:
         with Headrace(server.url, sleep=lambda _: None) as headrace:
             assert [event.n for event in headrace.events(JOB)] == NUMBERS
 
+    async def test_a_proxy_that_does_not_know_the_way_again_yet_is_asked_again(
+        self, server: ScriptedServer, headrace: AsyncHeadrace
+    ) -> None:
+        """It was Headrace before: what answers in its place just now is a proxy that has come up first."""
+        story = server.tell(connections=[Connection(1, "tear")])
+        async with aclosing(headrace.events(JOB)) as events:
+            first = await anext(events)
+            story.refusals.append(HTMLResponse("Path not found", 404))
+            assert [first.n, *[event.n async for event in events]] == NUMBERS
+        assert not story.refusals
+
     async def test_a_reader_may_begin_anywhere(self, server: ScriptedServer, headrace: AsyncHeadrace) -> None:
         story = server.tell(connections=[Connection(1, "tear")])
         assert [event.n for event in await read(headrace, after=4)] == [5, 8, 9, 10, 11]
