@@ -18,9 +18,6 @@ ROOT = Path(__file__).parent.parent
 START_S = 180.0
 STOP_S = 60.0
 
-SCRIPTED = "tests.pipelines:chatter"
-"""A pipeline of two stages whose engine needs no model."""
-
 
 class Installation:
     """`headrace up` as a child process: what it says, what it started, and its end."""

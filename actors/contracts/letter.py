@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from actors.contracts.errors import Failure
 from actors.contracts.events import DeadLettered, Record, ReviewDiscarded, ReviewRedriven
 from actors.contracts.subjects import Subject
 
 Review = Literal["open", "redriven", "discarded"]
+
+PARTIAL_KEPT = 192 * 1024
+ERRORS_KEPT = 64 * 1024
+"""What a dead letter keeps of the partial output and of the chain of errors, in bytes of JSON: 256 KiB together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +49,36 @@ def fold_letter(records: Sequence[Record]) -> Letter | None:
         redriven=tuple(dict.fromkeys(e.to for e in events if isinstance(e, ReviewRedriven))),
         discarded=next((e for e in events if isinstance(e, ReviewDiscarded)), None),
     )
+
+
+class Remains(NamedTuple):
+    """What a dead letter has room for of a job's errors and of what it said; `cut` says that there was more."""
+
+    errors: tuple[Failure, ...]
+    partial: str
+    cut: bool
+
+
+def remains_of(errors: tuple[Failure, ...], said: str) -> Remains:
+    """The newest errors and the beginning of the text, as much of each as is kept; the last error always."""
+    kept, partial = _newest(errors), _beginning(said, PARTIAL_KEPT)
+    return Remains(kept, partial, len(kept) < len(errors) or len(partial) < len(said))
+
+
+def _newest(errors: tuple[Failure, ...]) -> tuple[Failure, ...]:
+    """The newest errors that fit; the last one always."""
+    size, first = 0, len(errors)
+    while first > 0:
+        size += len(errors[first - 1].model_dump_json())
+        if size > ERRORS_KEPT and first < len(errors):
+            break
+        first -= 1
+    return errors[first:]
+
+
+def _beginning(text: str, most: int) -> str:
+    """The beginning of a text that takes up at most so many bytes as JSON."""
+    kept = text[:most]
+    while (size := len(json.dumps(kept, ensure_ascii=False).encode())) > most:
+        kept = kept[: len(kept) * most // size]
+    return kept

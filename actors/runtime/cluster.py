@@ -81,7 +81,7 @@ class LocalCluster:
             _temp_dir=str(self.folder),
         )
         serve.start(proxy_location="HeadOnly", http_options={"host": self._host, "port": self._port})
-        self._vital = {p.name(): p for p in self._processes() if p.name() in VITAL}
+        self._vital = {name: p for p in self._processes() if (name := _name(p)) in VITAL}
 
     def lost(self) -> str:
         """The process without which the cluster serves no longer, when that is gone; empty while all is well."""
@@ -143,6 +143,12 @@ def _free_ports() -> ProxyPorts:
     return ProxyPorts(fallback, metrics, stats, replicas=first_free("0.0.0.0", range(begin + 120, 32_000)))
 
 
+def _name(process: psutil.Process) -> str:
+    with contextlib.suppress(psutil.Error):
+        return str(process.name())
+    return ""
+
+
 def _mark(process: psutil.Process) -> str:
     with contextlib.suppress(psutil.Error):
         return str(process.environ().get(MARK, ""))
@@ -150,7 +156,7 @@ def _mark(process: psutil.Process) -> str:
 
 
 def _is_alive(process: psutil.Process) -> bool:
-    with contextlib.suppress(psutil.NoSuchProcess):
+    with contextlib.suppress(psutil.Error):
         return process.is_running() and bool(process.status() != psutil.STATUS_ZOMBIE)
     return False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -28,6 +27,7 @@ from actors.contracts.events import (
 )
 from actors.contracts.fold import StepState
 from actors.contracts.generation import Usage
+from actors.contracts.letter import remains_of
 from actors.contracts.messages import Message, Packed
 from actors.engines.protocol import Engine, EngineError
 from actors.journal.append import TooLarge
@@ -46,10 +46,6 @@ from actors.runtime.step_log import RunningStep
 from actors.runtime.writer import FactStamp, Pen, Settled, StepWriter
 
 log = logging.getLogger(__name__)
-
-PARTIAL_KEPT = 192 * 1024
-ERRORS_KEPT = 64 * 1024
-"""What a dead letter keeps of the partial output and of the chain of errors, in bytes of JSON: 256 KiB together."""
 
 CRASH_PAUSE_S = 1.0
 """How long a job waits after the engine under it died, so that its replacement can start."""
@@ -327,7 +323,7 @@ class Step:
         errors = (*(state.errors if state else ()), *((last,) if last else ()))
         failing = last is not None and state is not None and state.owned_by(self.claim)  # open, and not a crash
         said = state.text if state else ""
-        kept, partial = _newest(errors), _beginning(said, PARTIAL_KEPT)
+        remains = remains_of(errors, said)
         await self._writer.end(
             lambda stamp: DeadLettered(
                 **stamp,
@@ -335,12 +331,12 @@ class Step:
                 stage=self._bench.stage.name,
                 reason=reason,
                 input=handoff.message,
-                errors=kept,
+                errors=remains.errors,
                 attempts=max(state.attempts if state else 0, len(errors)),
                 crashes=state.crashes - failing if state else 0,
                 deliveries=self._delivery.count,
-                partial=partial,
-                cut=len(kept) < len(errors) or len(partial) < len(said),
+                partial=remains.partial,
+                cut=remains.cut,
                 usage=self._total(state),
                 text=self._writer.text_digest,
             ),
@@ -480,22 +476,3 @@ def _leaves(error: Exception) -> Iterator[Exception]:
             yield from _leaves(inner)
     else:
         yield error
-
-
-def _newest(errors: tuple[Failure, ...]) -> tuple[Failure, ...]:
-    """The newest errors that fit; the last one always."""
-    size, first = 0, len(errors)
-    while first > 0:
-        size += len(errors[first - 1].model_dump_json())
-        if size > ERRORS_KEPT and first < len(errors):
-            break
-        first -= 1
-    return errors[first:]
-
-
-def _beginning(text: str, most: int) -> str:
-    """The beginning of a text that takes up at most so many bytes as JSON."""
-    kept = text[:most]
-    while (size := len(json.dumps(kept, ensure_ascii=False).encode())) > most:
-        kept = kept[: len(kept) * most // size]
-    return kept

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 from tests.chaos.checker import Figures
 
 MOST_SHOWN = 20
+RESULTS = Path(__file__).parent / "results"
 
 
 def table(figures: Figures) -> str:
@@ -43,3 +46,24 @@ def as_json(figures: Figures, **run: object) -> dict[str, Any]:
         "events_read": figures.events_read,
         "violations": figures.violations,
     }
+
+
+def kept(folder: Path = RESULTS) -> str:
+    """What the runs that are kept came to, as README says it."""
+    rows = []
+    for name in ("chaos_r1", "chaos_r3"):
+        run = json.loads((folder / f"{name}.json").read_text())
+        servers = "one server" if run["servers"] == 1 else "a cluster of three"
+        ratio = run["tokens_computed"] / run["tokens_needed"]
+        rows.append(
+            f"| {run['minutes']:g} minutes on {servers}, seed {run['seed']} | {run['jobs']:,} | "
+            f"{sum(run['faults'].values()):,} of {len(run['faults'])} kinds | {run['lost_attempts']:,} | {ratio:.3f} | "
+            f"{len(run['violations'])} |"
+        )
+    cuts = json.loads((folder / "chaos_power_cuts.json").read_text())
+    rows.append(
+        f"| {cuts['cuts']} power cuts, seed {cuts['seed']} | {cuts['jobs_accepted']:,} | {cuts['cuts']} | | | "
+        f"{cuts['jobs_lost']} jobs lost |"
+    )
+    head = "| run | jobs | faults, each proven | attempts lost | tokens computed over needed | violations |"
+    return "\n".join([head, "|---|---|---|---|---|---|", *rows])

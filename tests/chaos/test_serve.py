@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -19,7 +20,11 @@ JOBS = 12
 STUBBORN = Patience(tries=1_000, first=0.1, longest=0.5)
 BACKSTOP_S = 120.0
 
-pytestmark = [pytest.mark.chaos, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.chaos,
+    pytest.mark.timeout(400),
+    pytest.mark.skipif(not os.environ.get("MINUTES"), reason="two more starts of Ray: only in `make chaos`"),
+]
 
 
 async def read(client: AsyncHeadrace, job: str) -> list[Event]:
