@@ -103,13 +103,15 @@ class LocalCluster:
     def stop(self) -> None:
         """Drain the replicas, stop Serve and Ray, and end whatever of theirs is left. Safe after a failed start."""
         is_broken = bool(self.lost())
-        try:
-            if not is_broken:  # what is left of one that is does not answer
-                self._shut_down()
-        finally:
-            while left := self._processes():  # one that ends may just have started another
-                _end(left, within=0.0 if is_broken else END_S)
-            shutil.rmtree(self.folder, ignore_errors=True)
+        # What Ray says about its own end, on the screen of whoever pressed Ctrl-C, is of no use to anybody.
+        with contextlib.redirect_stderr(io.StringIO()):
+            try:
+                if not is_broken:  # what is left of one that is does not answer
+                    self._shut_down()
+            finally:
+                while left := self._processes():  # one that ends may just have started another
+                    _end(left, within=0.0 if is_broken else END_S)
+                shutil.rmtree(self.folder, ignore_errors=True)
 
     def _shut_down(self) -> None:
         import ray
@@ -117,11 +119,9 @@ class LocalCluster:
 
         if not ray.is_initialized():
             return
-        # What Ray says about its own end, on the screen of whoever pressed Ctrl-C, is of no use to anybody.
-        with contextlib.redirect_stderr(io.StringIO()):
-            with contextlib.suppress(Exception):  # a cluster that is broken is stopped all the same
-                serve.shutdown()  # type: ignore[no-untyped-call]
-            ray.shutdown()
+        with contextlib.suppress(Exception):  # a cluster that is broken is stopped all the same
+            serve.shutdown()  # type: ignore[no-untyped-call]
+        ray.shutdown()
 
     def _processes(self) -> list[psutil.Process]:
         """Everything that Ray and Serve have started here, whoever its parent is by now."""
