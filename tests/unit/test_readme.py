@@ -11,6 +11,7 @@ from types import ModuleType
 import pytest
 
 from actors import Job, Pipeline
+from tests.chaos.report import kept
 from tests.mutants.planted import MUTANTS
 
 ROOT = Path(__file__).parents[2]
@@ -72,3 +73,7 @@ def test_every_link_of_readme_leads_somewhere() -> None:
     links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
     assert links
     assert not [link for link in links if not (ROOT / link).exists()]
+
+
+def test_the_readme_shows_the_runs_of_chaos_that_are_kept() -> None:
+    assert kept() in README
