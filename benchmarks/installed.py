@@ -29,6 +29,9 @@ from benchmarks.processes import Processes
 from benchmarks.wire import Address
 
 HOST = "127.0.0.1"
+BACKLOG = 1_000_000
+"""What waits here is what was posted to be measured; nobody is to be asked to come back."""
+
 ECHO = "/echo"
 FIRST_PORT = 8200
 LOOK_EVERY_S = 0.2
@@ -145,7 +148,7 @@ def _say(said: dict[str, object]) -> None:
 def main() -> None:
     with claimed(HOST, itertools.count(FIRST_PORT)) as port:
         assert port, "there is always one more to try"
-        asyncio.run(_run(Settings(**json.loads(sys.argv[1]), host=HOST, port=port)))
+        asyncio.run(_run(Settings(**json.loads(sys.argv[1]), host=HOST, port=port, max_backlog=BACKLOG)))
 
 
 if __name__ == "__main__":
