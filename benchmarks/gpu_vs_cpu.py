@@ -6,9 +6,7 @@ that it does not count. Without a GPU the scripted engine stands for one: it kee
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
@@ -19,14 +17,14 @@ from pathlib import Path
 import uvloop
 from pydantic import JsonValue
 
-from actors.engines import smollm2
+from benchmarks.command import data_folder, options, small_model
 from benchmarks.estimate import estimate, median, summary
 from benchmarks.followed import Client, Followed
 from benchmarks.installed import Installed
-from benchmarks.machine import ROOT, gpu, machine
+from benchmarks.machine import gpu, machine
 from benchmarks.processes import Shares, typical
 from benchmarks.progress import tell
-from benchmarks.result import RESULTS, Measure, Result
+from benchmarks.result import Measure, Result
 
 NAME = "gpu_vs_cpu"
 TEXT = "Which mills on this river have two wheels, and what does each of them grind?"
@@ -134,11 +132,10 @@ async def take(installed: Installed, client: Client, study: Study, plan: Plan, k
 
 async def measure(study: Study, plan: Plan, folder: Path) -> Result:
     """Start an installation, take every point, and stop it. The plot is written to `folder`."""
-    began, home = datetime.now(UTC), ROOT / ".headrace"
-    home.mkdir(exist_ok=True)
-    model = str(smollm2.prepare(home / "models", say=tell)) if study.pipeline == REAL.pipeline else ""
+    began = datetime.now(UTC)
+    model = str(small_model()) if study.pipeline == REAL.pipeline else ""
     async with AsyncExitStack() as stack:
-        data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=home)))
+        data = stack.enter_context(data_folder())
         facts = machine(data)
         installed = await stack.enter_async_context(Installed(data, (f"benchmarks.pipelines:{study.pipeline}",), model))
         client = stack.enter_context(closing(Client(installed.address)))
@@ -177,16 +174,14 @@ def draw(points: Sequence[Point], study: Study, path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only see that it runs")
+    parser = options(__doc__)
     parser.add_argument("--engine", choices=("scripted", "vllm"), help="default: vllm where a GPU is")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the result (default: %(default)s)")
-    options = parser.parse_args()
-    real = options.engine == "vllm" or (options.engine is None and gpu() is not None)
-    plan, study = (QUICK if options.quick else Plan()), (REAL if real else SCRIPTED)
+    asked = parser.parse_args()
+    real = asked.engine == "vllm" or (asked.engine is None and gpu() is not None)
+    plan, study = (QUICK if asked.quick else Plan()), (REAL if real else SCRIPTED)
     study = replace(study, users=int(study.users * plan.share))
-    result = uvloop.run(measure(study, plan, options.out))
-    tell(f"written to {result.write(options.out)}")
+    result = uvloop.run(measure(study, plan, asked.out))
+    tell(f"written to {result.write(asked.out)}")
 
 
 if __name__ == "__main__":

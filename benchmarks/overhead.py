@@ -5,8 +5,6 @@ Both sides of a comparison are taken right after each other, in turns of order; 
 
 from __future__ import annotations
 
-import argparse
-import tempfile
 from collections.abc import Sequence
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
@@ -15,18 +13,19 @@ from pathlib import Path
 
 import uvloop
 
-from actors.engines import Vllm, smollm2
+from actors.engines import Vllm
 from benchmarks.accepting import Accepted, Request, accept, accepted
 from benchmarks.bare_append import BareAppend
+from benchmarks.command import data_folder, options, small_model
 from benchmarks.estimate import median
 from benchmarks.followed import Client
 from benchmarks.handing_off import hand_off, handed_off
 from benchmarks.installed import ECHO, Installed
-from benchmarks.machine import ROOT, machine
+from benchmarks.machine import machine
 from benchmarks.pipelines import FIRST_TOKEN_S, TOKEN_S, paced
 from benchmarks.progress import tell
 from benchmarks.report import table
-from benchmarks.result import RESULTS, Bar, Measure, Result
+from benchmarks.result import Bar, Measure, Result
 from benchmarks.sides import Comparison, Load, Sides
 from benchmarks.streaming import first_token_added, first_token_ratio, tokens_retained
 from benchmarks.wire import Connection
@@ -158,15 +157,10 @@ class Bench:
 
 async def measure(plan: Plan, *, real: bool) -> Result:
     """Start an installation, take every part in its order, and stop it."""
-    began = datetime.now(UTC)
-    home = ROOT / ".headrace"
-    home.mkdir(exist_ok=True)
-    pipelines, model = (PIPELINES, None)
-    if real:
-        pipelines, model = (*PIPELINES, REAL_PIPELINE), smollm2.prepare(home / "models", say=tell)
+    began, model = datetime.now(UTC), small_model() if real else None
+    pipelines = (*PIPELINES, REAL_PIPELINE) if real else PIPELINES
     async with AsyncExitStack() as stack:
-        # On the disk that an installation would use: a folder in memory syncs nothing.
-        data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=home)))
+        data = stack.enter_context(data_folder())
         facts = machine(data)
         installed = await stack.enter_async_context(Installed(data, pipelines, str(model or "")))
         append = await stack.enter_async_context(BareAppend(installed.nats_url))
@@ -181,15 +175,13 @@ async def measure(plan: Plan, *, real: bool) -> Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only see that it runs; without vLLM")
+    parser = options(__doc__)
     parser.add_argument("--no-vllm", action="store_true", help="leave the real model out")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the result (default: %(default)s)")
-    options = parser.parse_args()
-    plan = QUICK if options.quick else Plan()
-    result = uvloop.run(measure(plan, real=not (options.quick or options.no_vllm)))
+    asked = parser.parse_args()
+    plan = QUICK if asked.quick else Plan()
+    result = uvloop.run(measure(plan, real=not (asked.quick or asked.no_vllm)))
     print(table(result))
-    tell(f"written to {result.write(options.out)}")
+    tell(f"written to {result.write(asked.out)}")
 
 
 if __name__ == "__main__":

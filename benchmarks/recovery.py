@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
-import tempfile
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,17 +11,18 @@ from pathlib import Path
 import uvloop
 from pydantic import JsonValue
 
-from actors.engines import Vllm, smollm2
+from actors.engines import Vllm
 from actors.journal.journal import Journal
 from actors.journal.server import EmbeddedServer
 from actors.journal.server_config import free_ports, is_free
+from benchmarks.command import data_folder, options, small_model
 from benchmarks.hands import HOST, Staff, staff
-from benchmarks.machine import ROOT, machine
+from benchmarks.machine import machine
 from benchmarks.pipelines import TOKEN_S, generation, retelling
 from benchmarks.progress import tell
 from benchmarks.report import table
 from benchmarks.restarting import BareServer, listens, restart, restarted
-from benchmarks.result import RESULTS, Bar, Measure, Result
+from benchmarks.result import Bar, Measure, Result
 from benchmarks.taking_over import Load, Relief, taken_over
 from benchmarks.tally import Tallied
 from benchmarks.wasting import waste, wasted
@@ -70,12 +69,9 @@ async def takeovers(hired: Staff, journal: Journal, plan: Plan, model: Path | No
 
 async def measure(plan: Plan, *, real: bool) -> Result:
     """Start a server and what works for it, take every part in its order, and stop it all."""
-    began, home = datetime.now(UTC), ROOT / ".headrace"
-    home.mkdir(exist_ok=True)
-    model = smollm2.prepare(home / "models", say=tell) if real else None
+    began, model = datetime.now(UTC), small_model() if real else None
     async with AsyncExitStack() as stack:
-        # On the disk that an installation would use: a folder in memory syncs nothing.
-        data = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-", dir=home)))
+        data = stack.enter_context(data_folder())
         facts = machine(data)
         server = await stack.enter_async_context(EmbeddedServer(data / "nats"))
         settings: dict[str, JsonValue] = {
@@ -105,16 +101,14 @@ async def measure(plan: Plan, *, real: bool) -> Result:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="only see that it runs; without vLLM")
+    parser = options(__doc__)
     parser.add_argument("--no-vllm", action="store_true", help="leave the real model out")
-    parser.add_argument("--out", type=Path, default=RESULTS, help="folder for the result (default: %(default)s)")
-    options = parser.parse_args()
+    asked = parser.parse_args()
     logging.getLogger("actors").setLevel(logging.ERROR)  # that connections break is what is measured
-    plan = QUICK if options.quick else Plan()
-    result = uvloop.run(measure(plan, real=not (options.quick or options.no_vllm)))
+    plan = QUICK if asked.quick else Plan()
+    result = uvloop.run(measure(plan, real=not (asked.quick or asked.no_vllm)))
     print(table(result))
-    tell(f"written to {result.write(options.out)}")
+    tell(f"written to {result.write(asked.out)}")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from actors.journal.server import STEADY_S, EmbeddedServer
 from actors.journal.server_config import Identity, is_free, render
 from actors.journal.server_process import ServerProcess, find_binary
 from benchmarks.bare_append import STREAM, SUBJECT
-from benchmarks.estimate import estimate, percentile, summary
+from benchmarks.estimate import summary
+from benchmarks.paired import in_words, over_bare
 from benchmarks.progress import tell
 from benchmarks.result import Bar, Measure
 from benchmarks.wire import Address, Connection
@@ -139,23 +140,19 @@ async def restart(
 
 def restarted(taken: Sequence[Restarted], bar: Bar) -> list[Measure]:
     """(c) SIGKILL of nats-server to the first accepted job, over a bare restart to its first synced append."""
-
-    def ratio(q: float) -> Callable[[Sequence[Restarted]], float]:
-        return lambda drawn: percentile([one.ours for one in drawn], q) / percentile([one.bare for one in drawn], q)
+    raw: dict[str, JsonValue] = {
+        "accepted": dict(summary([one.ours for one in taken])),
+        "bare": dict(summary([one.bare for one in taken])),
+    }
 
     def measure(q: int) -> Measure:
-        ours, bare = (percentile(side, q) for side in ([o.ours for o in taken], [o.bare for o in taken]))
-        raw: dict[str, JsonValue] = {
-            "accepted": dict(summary([one.ours for one in taken])),
-            "bare": dict(summary([one.bare for one in taken])),
-        }
         return Measure(
             part="c",
             question=f"SIGKILL of nats-server to the first accepted job, over a bare restart, p{q}",
             load=f"{len(taken)} kills",
-            estimate=estimate(taken, ratio(q)),
+            estimate=over_bare(taken, q),
             bar=bar if q == 50 else None,
-            detail=f"{1000 * ours:.0f} ms, bare {1000 * bare:.0f} ms",
+            detail=in_words(taken, q),
             raw=raw if q == 50 else {},
         )
 

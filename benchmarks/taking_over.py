@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 
@@ -18,8 +18,9 @@ from actors.engines import Engine
 from actors.journal.follow import Follower, Place
 from actors.journal.journal import Journal
 from actors.pipeline import Pipeline
-from benchmarks.estimate import estimate, median, percentile, summary
+from benchmarks.estimate import median, summary
 from benchmarks.hands import Hand, Staff, until_ready
+from benchmarks.paired import in_words, over_bare
 from benchmarks.pipelines import Ask
 from benchmarks.posting import post
 from benchmarks.progress import tell
@@ -36,7 +37,7 @@ class TakenOver:
     """One kill, in seconds: to the spare's claim, to its first token at the reader, and the bare engine's prefill."""
 
     claimed: float
-    resumed: float
+    ours: float
     bare: float
 
 
@@ -98,7 +99,7 @@ class Relief:
             seen = await self._watch(ask)
             bare = await self._bare(ask, seen.said)
             taken.append(TakenOver(seen.claimed - seen.killed, seen.resumed - seen.killed, bare))
-            tell(f"(a) kill {number}: {1000 * taken[-1].resumed:.0f} ms, bare {1000 * bare:.0f} ms")
+            tell(f"(a) kill {number}: {1000 * taken[-1].ours:.0f} ms, bare {1000 * bare:.0f} ms")
         for hand in self._hands.values():
             await hand.stop()
         return taken
@@ -159,25 +160,21 @@ class Relief:
 
 def taken_over(engine: str, taken: Sequence[TakenOver], bar: Bar) -> list[Measure]:
     """(a) SIGKILL of a worker to the next new token at a reader, over the bare prefill."""
-
-    def ratio(q: float) -> Callable[[Sequence[TakenOver]], float]:
-        return lambda drawn: percentile([one.resumed for one in drawn], q) / percentile([one.bare for one in drawn], q)
+    claimed = median([one.claimed for one in taken])
+    raw: dict[str, JsonValue] = {
+        "resumed": dict(summary([one.ours for one in taken])),
+        "claimed": dict(summary([one.claimed for one in taken])),
+        "bare": dict(summary([one.bare for one in taken])),
+    }
 
     def measure(q: int) -> Measure:
-        resumed, bare = (percentile(side, q) for side in ([o.resumed for o in taken], [o.bare for o in taken]))
-        claimed = median([one.claimed for one in taken])
-        raw: dict[str, JsonValue] = {
-            "resumed": dict(summary([one.resumed for one in taken])),
-            "claimed": dict(summary([one.claimed for one in taken])),
-            "bare": dict(summary([one.bare for one in taken])),
-        }
         return Measure(
             part="a",
             question=f"SIGKILL of a worker to the next new token, over the bare prefill, {engine}, p{q}",
             load=f"{len(taken)} kills",
-            estimate=estimate(taken, ratio(q)),
+            estimate=over_bare(taken, q),
             bar=bar if q == 50 else None,
-            detail=f"{1000 * resumed:.0f} ms, bare {1000 * bare:.0f} ms; with the spare after {1000 * claimed:.0f} ms",
+            detail=f"{in_words(taken, q)}; with the spare after {1000 * claimed:.0f} ms",
             raw=raw if q == 50 else {},
         )
 
