@@ -116,6 +116,9 @@ def installation(data: Path, *arguments: str, pipelines: Sequence[str] = ()) -> 
         running.wait_for("serving until Ctrl-C")
         yield running
         assert running.stop() == 0
+    except BaseException:
+        print("headrace up said:", *running.said, sep="\n")  # pytest shows it with the test that failed
+        raise
     finally:
         if running.process.poll() is None:
             running.kill()

@@ -12,6 +12,7 @@ import pytest
 
 from actors.client import AsyncHeadrace, Patience
 from actors.replies import Completed, Delta, Event, StepStarted
+from actors.runtime.cluster import VITAL
 from tests.installation import installation
 from tests.slow_pipeline import WORDS
 
@@ -64,17 +65,18 @@ async def test_a_killed_controller_costs_no_job_anything(tmp_path: Path) -> None
         assert sum(isinstance(event, StepStarted) for event in events) == 1
 
 
-async def test_the_end_of_ray_costs_no_job(tmp_path: Path) -> None:
+@pytest.mark.parametrize("vital", VITAL)
+async def test_the_end_of_ray_costs_no_job(tmp_path: Path, vital: str) -> None:
     """Everything is started again by itself, on the same port; readers come back, and jobs go on where they were."""
     with installation(tmp_path, pipelines=[TALES]) as running:
         async with AsyncHeadrace(running.url, patience=STUBBORN) as client, asyncio.timeout(BACKSTOP_S):
             jobs = [(await client.submit("tales", {"name": f"{n}"})).id for n in range(JOBS)]
             reading = [asyncio.create_task(read(client, job)) for job in jobs]
             await speaking(client, jobs)
-            killed = only(running.processes("/raylet/raylet"))
+            killed = only(running.processes(f"/{vital} "))
             killed.send_signal(signal.SIGKILL)
             streams = await asyncio.gather(*reading)
-        assert "headrace: raylet has died" in " ".join(running.said)
+        assert f"headrace: {vital} has died" in " ".join(running.said)
     for events in streams:
         assert isinstance(events[-1], Completed)
         assert text_of(events) == WORDS
