@@ -8,7 +8,19 @@ from typing import Any
 from actors.contracts.chain import digest
 from actors.contracts.envelope import Envelope, Fact
 from actors.contracts.errors import Failure
-from actors.contracts.events import Delta, HandOff, Origin, Record, StepFailed, StepReleased, StepStarted, Text, place
+from actors.contracts.events import (
+    Delta,
+    HandOff,
+    InputRequired,
+    Origin,
+    Record,
+    StepFailed,
+    StepReleased,
+    StepStarted,
+    Text,
+    Told,
+    place,
+)
 from actors.contracts.messages import Packed
 from actors.contracts.subjects import LOCAL, Subject, job_id
 
@@ -59,6 +71,17 @@ class Log:
 
     def release(self, claim: str = "a") -> Record:
         return self.add(StepReleased, claim=claim, reason="the worker is stopping")
+
+    def ask(self, claim: str = "a", key: str = "year", **fields: Any) -> Record:
+        given = {"stage": "write", "claim": claim, "key": key, "question": "Which year?"}
+        return self.add(InputRequired, **{**given, "expects": {"type": "integer"}, **fields})
+
+    def tell(self, question: Record, answer: Any = 1850, *, timed_out: bool = False, **fields: Any) -> Record:
+        """Give the step out again that asked this."""
+        asked = question.event
+        assert isinstance(asked, InputRequired)
+        told = Told(question=asked.n, key=asked.key, answer=answer, timed_out=timed_out)
+        return self.hand_off(**{"of": 1, "told": told, **fields})
 
     def say(self, text: str, tokens: tuple[int, ...], at: int, **fields: Any) -> Record:
         return self.add(Delta, **{"stage": "write", "text": text, "tokens": tokens, "from_": at, **fields})

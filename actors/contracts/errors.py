@@ -18,6 +18,10 @@ class TerminalError(HeadraceError):
     """Raise it in a stage when trying again cannot help: the job's outcome is `failed` at once."""
 
 
+class NotAnswered(TerminalError):
+    """`job.ask` raises it when nobody has answered in time. A stage that does not catch it ends the job as `failed`."""
+
+
 class RetryableError(HeadraceError):
     """Raise it in a stage to be tried again, after `delay` seconds if given, within the stage's budget."""
 

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, Valid
 
 from actors.contracts.envelope import Envelope, Fact, Instant
 from actors.contracts.errors import Failure, HeadraceError
-from actors.contracts.generation import FinishReason, Usage
+from actors.contracts.generation import FinishReason, JsonSchema, Usage
 from actors.contracts.messages import Packed
-from actors.contracts.subjects import DEAD, Kind
+from actors.contracts.subjects import ASK, DEAD, PUT_OFF, Kind
 
 
 class Origin(BaseModel):
@@ -33,11 +33,26 @@ class Origin(BaseModel):
     redriven_from: str | None = None
 
 
+class Told(BaseModel):
+    """What a step is told about a question that it asked: the answer, or that nobody gave one in time.
+
+    `question` is the number of the event that asked, `key` its name within the step.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    question: int
+    key: str
+    answer: JsonValue = None
+    timed_out: bool = False
+
+
 class HandOff(Fact):
     """This job's next message is for the stage of this topic.
 
     `of` is set when the same step is given out again: the number of the step's first hand-off, where its fold begins.
-    `text` is the digest of the text that the step before this one said.
+    `told` is why, where that was a question. `text` is the digest of the text that the step before this one said. With
+    `start_at` it is for nobody yet: it stands aside, and is given out again when that time has come.
     """
 
     TOPIC: ClassVar[str] = ""
@@ -48,6 +63,8 @@ class HandOff(Fact):
     message: Packed
     usage: Usage = Usage()
     text: str | None = None
+    told: Told | None = None
+    start_at: Instant | None = None
 
     @property
     def first_n(self) -> int:
@@ -104,6 +121,25 @@ class StepPart(Fact):
     value: JsonValue = None
     type: str | None = None
     usage: Usage = Usage()
+
+
+class InputRequired(Fact):
+    """The step asks a person, and goes on when it is told. Until then nobody runs it; this costs no budget.
+
+    `expects` is the JSON schema of an answer, `until` the time up to which one is taken. `misfit` says why the answer
+    to the same question before was none. The attempt that asks has generated `wasted` tokens for nothing.
+    """
+
+    TOPIC: ClassVar[str] = ASK
+    kind: Literal["input.required"] = "input.required"
+    stage: str
+    claim: str
+    key: str
+    question: str
+    expects: JsonSchema
+    until: Instant | None = None
+    misfit: str | None = None
+    wasted: int | None = None
 
 
 class CancelRequested(Fact):
@@ -227,6 +263,7 @@ Event = (
     | StepFailed
     | StepReleased
     | StepPart
+    | InputRequired
     | CancelRequested
     | Completed
     | Failed
@@ -270,8 +307,10 @@ def _faults(error: ValidationError) -> str:
 def place(event: Envelope) -> tuple[Kind, str]:
     """The kind and the topic of the subject that an event is stored on."""
     match event:
-        case HandOff(stage=stage):
+        case HandOff(start_at=None, stage=stage):
             return "job", stage
+        case HandOff():
+            return "job", PUT_OFF
         case Text(stage=stage):
             return "text", stage
         case Fact():

@@ -22,6 +22,7 @@ from actors.contracts.events import (
     Expired,
     Failed,
     HandOff,
+    InputRequired,
     Origin,
     Outcome,
     Progress,
@@ -31,10 +32,13 @@ from actors.contracts.events import (
     StepReleased,
     StepStarted,
     Text,
+    Told,
 )
 from actors.contracts.generation import FinishReason, Usage
 
-Status = Literal["queued", "running", "completed", "failed", "cancelled", "expired", "aborted", "dead_lettered"]
+Status = Literal[
+    "queued", "running", "input_required", "completed", "failed", "cancelled", "expired", "aborted", "dead_lettered"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +55,10 @@ class StepState:
     """What a job's messages say about one step: the one that the hand-off at `handoff_seq` gave out.
 
     `owner` is the claim of the newest `step.started`; it is `open` while nothing says how that attempt ended.
-    `crashes` counts attempts that began and neither failed nor were handed back, an open one included.
+    `crashes` counts attempts that began and neither failed, nor asked, nor were handed back, an open one included.
     `tokens` and `text` are what the step has said since its last reset; `wasted` counts the tokens that were generated
-    for nothing. `chain` is the end of the whole job's log.
+    for nothing. `question` is what it asks and nobody has told it yet, `told` what it was told, by the question's key.
+    `chain` is the end of the whole job's log.
     """
 
     handoff_seq: int
@@ -74,6 +79,8 @@ class StepState:
     text: str = ""
     finish_reason: FinishReason | None = None
     parts: dict[str, Part] = field(default_factory=dict)
+    told: dict[str, Told] = field(default_factory=dict)
+    question: InputRequired | None = None
     wasted: int = 0
 
     @property
@@ -106,6 +113,19 @@ class JobState:
     text: str
     updated: datetime
 
+    @property
+    def question(self) -> InputRequired | None:
+        """What it asks; None when it asks nothing."""
+        return self.step.question if self.step and not self.outcome else None
+
+    @property
+    def waits_until(self) -> datetime | None:
+        """Up to when it was put off, or may be answered; None when nothing of that kind holds it up."""
+        step = self.step
+        if step is None or self.outcome or step.open:
+            return None
+        return step.question.until if step.question else step.handoff.start_at or step.retry_at
+
 
 def fold_step(records: Sequence[Record], handoff_seq: int) -> StepState | None:
     """Fold the step that the hand-off at `handoff_seq` gave out. None when that hand-off is not in the log any more.
@@ -134,7 +154,7 @@ def fold_job(records: Sequence[Record]) -> JobState | None:
     # A step that is not the first can only be there because work was done, also where the log is only a tail.
     started = any(isinstance(r.event, StepStarted) for r in facts) or any(_first_n(r) > 1 for r in given)
     return JobState(
-        status=_status(outcome, started),
+        status=_status(outcome, started, asks=bool(step and step.question)),
         origin=head.origin,
         chain=chain_of(records),
         step=step,
@@ -168,10 +188,10 @@ def _first_n(record: Record) -> int:
     return record.event.first_n
 
 
-def _status(outcome: Outcome | None, started: bool) -> Status:
+def _status(outcome: Outcome | None, started: bool, *, asks: bool) -> Status:
     match outcome:
         case None:
-            return "running" if started else "queued"
+            return "input_required" if asks else "running" if started else "queued"
         case Completed():
             return "completed"
         case Failed():
@@ -221,6 +241,8 @@ class _StepFold:
         self._text: list[str] = []
         self._finish: FinishReason | None = None
         self._parts: dict[str, Part] = {}
+        self._told: dict[str, Told] = {}
+        self._question: InputRequired | None = None
         self._wasted = 0
 
     def take(self, record: Record) -> None:
@@ -228,11 +250,14 @@ class _StepFold:
         self._chain = _grown(self._chain, record)
         if isinstance(event, HandOff):
             self._inside = event.first_n == self._first_n
-        if isinstance(event, HandOff | Outcome) and record.seq > self._seq:
-            self._closed = True
-            return
+        if isinstance(event, HandOff | Outcome):
+            self._question = None
+            if record.seq > self._seq:
+                self._closed = True
+                return
         if self._inside and not self._closed:
             self._within(event)
+            self._closed = isinstance(event, InputRequired) and record.seq > self._seq
 
     def _within(self, event: object) -> None:
         match event:
@@ -253,6 +278,12 @@ class _StepFold:
                 self._wasted += event.wasted or 0
             case StepPart():
                 self._parts[event.key] = Part(event.value, event.type, event.usage)
+            case InputRequired():
+                self._open[event.claim] = False
+                self._question = event
+                self._wasted += event.wasted or 0
+            case HandOff(told=Told() as told):
+                self._told[told.key] = told
             case CancelRequested():
                 self._cancel, self._cancel_reason = True, event.reason
             case Delta():
@@ -283,6 +314,8 @@ class _StepFold:
             text="".join(self._text),
             finish_reason=self._finish,
             parts=self._parts,
+            told=self._told,
+            question=self._question,
             wasted=self._wasted,
         )
 

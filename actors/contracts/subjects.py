@@ -26,7 +26,13 @@ DEAD = "dead"
 REVIEW = "review"
 """The topic of what people did about dead letters."""
 
-RESERVED = frozenset({"step", DONE, DEAD, "ask", REVIEW})
+ASK = "ask"
+"""The topic of questions to people."""
+
+PUT_OFF = "later"
+"""The topic of jobs whose time to start has not come."""
+
+RESERVED = frozenset({"step", DONE, DEAD, ASK, PUT_OFF, REVIEW})
 """Topics that are no stage's."""
 
 LOCAL = "local"

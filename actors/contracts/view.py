@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from typing import Any
 
 from actors.contracts.envelope import Envelope
@@ -14,6 +15,7 @@ from actors.contracts.events import (
     Delta,
     Failed,
     HandOff,
+    InputRequired,
     Outcome,
     Progress,
     ReviewDiscarded,
@@ -46,18 +48,20 @@ def view(event: Envelope | None, *, first_n: int, n: int) -> str:
     shown["at"] = event.at.isoformat(timespec="microseconds").replace("+00:00", "Z")
     match event:
         case HandOff():
-            shown |= {"stage": event.stage, "type": event.message.type}
+            shown |= {"stage": event.stage, "type": event.message.type} | _told(event)
         case StepStarted():
             shown |= {"stage": event.stage, "attempt": event.attempt, "from": event.from_, "worker": event.worker}
         case StepFailed():
             shown |= {
                 "error": {"type": event.error.type, "message": event.error.message},
-                "retry_at": event.retry_at.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+                "retry_at": _moment(event.retry_at),
             }
         case StepReleased():
             shown |= {"reason": event.reason}
         case StepPart():
             shown |= {"key": event.key}
+        case InputRequired():
+            shown |= {"stage": event.stage, **question(event)}
         case CancelRequested(reason=str(reason)) | ReviewDiscarded(reason=reason):
             shown["reason"] = reason
         case ReviewRedriven():
@@ -72,6 +76,28 @@ def view(event: Envelope | None, *, first_n: int, n: int) -> str:
         case Outcome():
             shown |= _outcome(event)
     return json.dumps(shown, ensure_ascii=False)
+
+
+def question(event: InputRequired) -> dict[str, Any]:
+    """A question as people see it, wherever it is shown; its `id` is what an answer names."""
+    shown: dict[str, Any] = {"id": event.n, "question": event.question, "expects": event.expects}
+    if event.until:
+        shown["until"] = _moment(event.until)
+    if event.misfit:
+        shown["misfit"] = event.misfit
+    return shown
+
+
+def _told(event: HandOff) -> dict[str, Any]:
+    """That a question is over, or that the job is put off; the answer itself stays in the log, as inputs do."""
+    shown: dict[str, Any] = {"start_at": _moment(event.start_at)} if event.start_at else {}
+    if event.told:
+        shown |= {"question": event.told.question, "timed_out": event.told.timed_out}
+    return shown
+
+
+def _moment(at: datetime) -> str:
+    return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def _outcome(event: Outcome) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from actors.contracts.events import (
     Expired,
     Failed,
     HandOff,
+    InputRequired,
     NotAnEvent,
     Outcome,
     Progress,
@@ -32,6 +33,7 @@ from actors.contracts.events import (
     StepReleased,
     StepStarted,
     Text,
+    Told,
     Unknown,
     parse,
     place,
@@ -50,6 +52,8 @@ EVENTS: dict[type[Envelope], dict[str, Any]] = {
     StepFailed: {"claim": "c", "error": BROKEN, "retry_at": START},
     StepReleased: {"claim": "c", "reason": "the worker is stopping"},
     StepPart: {"key": "k", "value": {"a": [1, None]}, "type": "Note"},
+    InputRequired: {"stage": "write", "claim": "c", "key": "year", "question": "Which year?",
+                    "expects": {"type": "integer"}, "until": START, "misfit": "no integer", "wasted": 2},
     CancelRequested: {"reason": "enough"},
     Completed: {"origin": ORIGIN, "answer": NOTE},
     Failed: {"origin": ORIGIN, "stage": "write", "error": BROKEN},
@@ -69,6 +73,7 @@ PLACES = {
     Delta: ("text", "write"),
     Progress: ("text", "write"),
     DeadLettered: ("job", "dead"),
+    InputRequired: ("job", "ask"),
     ReviewRedriven: ("job", "review"),
     ReviewDiscarded: ("job", "review"),
     **dict.fromkeys([StepStarted, StepFailed, StepReleased, StepPart, CancelRequested], ("job", "step")),
@@ -95,6 +100,15 @@ def test_an_event_is_read_as_it_was_written(kind: type[Envelope]) -> None:
 def test_an_event_lies_on_the_subject_of_its_kind(kind: type[Envelope]) -> None:
     assert place(event(kind)) == PLACES[kind]
     assert (PLACES[kind][0] == "text") == issubclass(kind, Text) == (not issubclass(kind, Fact))
+
+
+def test_a_hand_off_whose_time_has_not_come_is_on_no_stages_topic() -> None:
+    assert place(event(HandOff, start_at=START)) == ("job", "later")
+
+
+def test_what_a_step_was_told_is_kept_to_the_last_null() -> None:
+    told = Told(question=3, key="year", answer={"year": None, "more": [None]})
+    assert parse(event(HandOff, told=told).encode()) == event(HandOff, told=told)
 
 
 @pytest.mark.parametrize("kind", EVENTS)

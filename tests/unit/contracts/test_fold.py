@@ -380,3 +380,80 @@ def test_budgets_count_what_the_log_says(happenings: list[str]) -> None:
     assert state.tokens == tuple(range(len(state.tokens)))
     assert state.chain.seq == log.records[-1].seq
     assert state.chain.n == len(log.records)
+
+
+def test_a_step_that_asks_is_nobodys_and_has_cost_no_budget() -> None:
+    log = Log()
+    given = log.hand_off()
+    log.start("a")
+    asked = log.ask("a", wasted=3)
+    state = step(log, given)
+    assert state.closed
+    assert not state.open
+    assert (state.attempts, state.failures, state.crashes, state.wasted) == (1, 0, 0, 3)
+    assert state.question == asked.event
+    assert job(log).status == "input_required"
+    assert job(log).question == asked.event
+
+
+def test_what_a_step_was_told_is_there_when_it_starts_again() -> None:
+    log = Log()
+    first = log.hand_off()
+    log.start("a")
+    log.add(StepPart, key="k", value=1)
+    year = log.ask("a", "year")
+    log.tell(year, 1850)
+    log.start("b")
+    place = log.ask("b", "place")
+    log.tell(place, timed_out=True, answer=None)
+    log.start("c")
+    state = step(log)
+    assert state.owned_by("c")
+    assert state.open
+    assert (state.attempts, state.failures, state.crashes) == (3, 0, 1)
+    assert state.parts["k"].value == 1
+    assert {key: (told.question, told.answer, told.timed_out) for key, told in state.told.items()} == {
+        "year": (year.event.n, 1850, False),
+        "place": (place.event.n, None, True),
+    }
+    assert (state.question, job(log).status) == (None, "running")
+    assert (step(log, first).closed, step(log, first).question) == (True, None)
+
+
+def test_a_question_of_an_earlier_step_says_nothing_of_a_later_one() -> None:
+    log = Log()
+    log.hand_off()
+    log.start("a")
+    log.tell(log.ask("a"))
+    log.start("b")
+    log.hand_off("polish")
+    assert step(log).told == {}
+    assert job(log).status == "running"
+
+
+@pytest.mark.parametrize("ended", [Cancelled, Expired])
+def test_a_job_that_asked_and_has_its_outcome_asks_no_more(ended: type[Outcome]) -> None:
+    log = Log()
+    log.hand_off()
+    log.start("a")
+    log.ask("a")
+    log.add(ended, origin=ORIGIN)
+    assert job(log).status == ended.model_fields["kind"].default
+    assert job(log).question is None
+    assert job(log).waits_until is None
+
+
+def test_a_job_waits_until_it_starts_or_is_tried_again_or_may_not_be_answered_any_more() -> None:
+    log = Log()
+    start_at = START + timedelta(hours=1)
+    log.hand_off(start_at=start_at)
+    assert (job(log).status, job(log).waits_until) == ("queued", start_at)
+    log.hand_off(of=1)
+    assert (job(log).status, job(log).waits_until) == ("queued", None)
+    log.start("a")
+    assert job(log).waits_until is None
+    log.fail("a", retry_in=60.0)
+    assert job(log).waits_until == START + timedelta(seconds=64)
+    log.start("b")
+    log.ask("b", until=start_at)
+    assert job(log).waits_until == start_at

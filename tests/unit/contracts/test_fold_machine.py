@@ -6,7 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from actors.contracts.events import Cancelled, CancelRequested, Completed, HandOff, Progress, StepPart
+from actors.contracts.events import Cancelled, CancelRequested, Completed, HandOff, Progress, Record, StepPart
 from actors.contracts.fold import fold_job, fold_step
 from actors.contracts.generation import Usage
 from actors.contracts.messages import Packed
@@ -38,13 +38,15 @@ class Course(RuleBasedStateMachine):
         self.owner = ""
         self.failures = self.wasted = 0
         self.parts: dict[str, int] = {}
+        self.told: dict[str, int | None] = {}
+        self.question: Record | None = None
         self.cancel = False
 
     @property
     def runs(self) -> bool:
         return bool(self.owner) and self.open[self.owner]
 
-    @precondition(lambda self: not self.ended and not self.cancel)
+    @precondition(lambda self: not self.ended and not self.cancel and not self.question)
     @rule(reset=st.booleans())
     def claim(self, reset: bool) -> None:
         self.claims += 1
@@ -90,7 +92,24 @@ class Course(RuleBasedStateMachine):
         self.log.release(self.owner)
         self.open[self.owner] = False
 
-    @precondition(lambda self: not self.ended and not self.cancel)
+    @precondition(lambda self: not self.ended and self.runs and not self.cancel)
+    @rule(wasted=st.integers(0, 3))
+    def ask(self, wasted: int) -> None:
+        self.question = self.log.ask(self.owner, f"question{len(self.told)}", wasted=wasted)
+        self.open[self.owner] = False
+        self.wasted += wasted
+
+    @precondition(lambda self: not self.ended and self.question)
+    @rule(answer=st.none() | st.integers(0, 9))
+    def tell(self, answer: int | None) -> None:
+        """An answer, or that there was none in time."""
+        assert self.question is not None
+        timed_out = answer is None
+        self.log.tell(self.question, answer, timed_out=timed_out, of=self.first_n, usage=self.before)
+        self.told[f"question{len(self.told)}"] = answer
+        self.question = None
+
+    @precondition(lambda self: not self.ended and not self.cancel and not self.question)
     @rule()
     def give_out_again(self) -> None:
         self.log.hand_off("write", of=self.first_n, usage=self.before)
@@ -133,7 +152,7 @@ class Course(RuleBasedStateMachine):
             return
         state = fold_step(self.log.records, given[-1].seq)
         assert state is not None
-        assert state.closed == bool(self.ended)
+        assert state.closed == bool(self.ended or self.question)
         assert (state.tokens, state.text) == (tuple(self.tokens), self.text)
         assert bool(state.finish_reason) == self.finished
         assert (state.attempts, state.failures) == (len(self.open), self.failures)
@@ -141,6 +160,8 @@ class Course(RuleBasedStateMachine):
         assert (state.owner.claim if state.owner else "") == self.owner
         assert state.open == self.runs
         assert {key: part.value for key, part in state.parts.items()} == self.parts
+        assert {key: told.answer for key, told in state.told.items()} == self.told
+        assert state.question == (self.question.event if self.question and not self.ended else None)
         assert state.total == self._total()
         assert state.cancel == self.cancel
 
@@ -150,7 +171,8 @@ class Course(RuleBasedStateMachine):
         whole = fold_job(self.log.records)
         if whole is None:
             return
-        assert whole.status == (self.ended or ("running" if self.claims else "queued"))
+        stands = "input_required" if self.question else "running" if self.claims else "queued"
+        assert whole.status == (self.ended or stands)
         for at, record in enumerate(self.log.records):
             if isinstance(record.event, HandOff) and record.event.n == self.first_n:
                 tail = fold_job(self.log.records[at:])

@@ -13,11 +13,11 @@ from actors.contracts.subjects import (
     LANES,
     LOCAL,
     RESERVED,
+    SHARES,
     Address,
     Kind,
+    Queue,
     Subject,
-    consumer_name,
-    handoffs,
     is_job,
     is_tenant,
     is_topic,
@@ -70,6 +70,9 @@ def test_the_filter_of_a_job_has_one_spelling() -> None:
         f"job.write.standard.{JOB}",
         f"audit.write.standard.local.{JOB}",
         f"job.write.slow.local.{JOB}",
+        f"job.write.standard-00.local.{JOB}",
+        f"job.write.standard-7.local.{JOB}",
+        f"job.write.standard-99.local.{JOB}",
         f"job..standard.local.{JOB}",
         f"job.*.standard.local.{JOB}",
         f"job.Write.standard.local.{JOB}",
@@ -160,15 +163,31 @@ def test_keys_of_ours_do_not_repeat() -> None:
     assert len({new_key() for _ in range(1_000)}) == 1_000
 
 
-def test_a_consumer_sees_the_hand_offs_of_one_stage_and_lane() -> None:
-    assert {handoffs("write", lane) for lane in LANES} == {f"job.write.{lane}.>" for lane in LANES}
-    assert len({consumer_name(stage, lane) for stage in ("write", "write_2") for lane in LANES}) == 6
+def test_a_consumer_sees_the_hand_offs_of_one_stage_and_share_of_a_lane() -> None:
+    assert {Queue("write", lane).handoffs for lane in LANES} == {f"job.write.{lane}.>" for lane in LANES}
+    assert Queue("write", "batch", 7).handoffs == "job.write.batch-07.>"
+    every = [Queue(s, lane, n) for s in ("write", "write_2") for lane in LANES for n in range(SHARES + 1)]
+    assert len({queue.consumer for queue in every}) == len(every)
+    assert [Queue.parse(queue.consumer) for queue in every] == every
+    assert [
+        Queue.parse(name) for name in ("", "write", "write-slow", "step-batch", "write-batch-00", "a-batch-99")
+    ] == [None] * 6
+
+
+def test_a_job_keeps_its_share_in_all_its_subjects() -> None:
+    subject = Address("batch", LOCAL, JOB, 7).subject("text", "write")
+    assert str(subject) == f"text.write.batch-07.local.{JOB}"
+    assert Subject.parse(str(subject)).address == Address("batch", LOCAL, JOB, 7)
+    assert Subject.parse(str(subject)).address.filter == job_filter(LOCAL, JOB)
+    assert Subject.parse(str(subject)).queue is None
+    assert Address("batch", LOCAL, JOB, 7).subject("job", "write").queue == Queue("write", "batch", 7)
+    assert Address("batch", LOCAL, JOB).subject("job", "done").queue is None
 
 
 def test_names_of_the_log_are_what_they_were() -> None:
     assert get_args(Kind) == ("job", "text")
     assert LANES == ("interactive", "standard", "batch")
-    assert {"step", "done", "dead", "ask", "review"} == RESERVED
+    assert {"step", "done", "dead", "ask", "later", "review"} == RESERVED
     assert subjects.LIVE == "live."
     assert worker_subject("write-1a2b") == "worker.write-1a2b"
     assert workers_subject("write") == "workers.write"

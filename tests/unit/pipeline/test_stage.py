@@ -159,7 +159,7 @@ def named(name: str) -> Any:
     return function
 
 
-@pytest.mark.parametrize("name", ["step", "done", "dead", "ask", "review"])
+@pytest.mark.parametrize("name", ["step", "done", "dead", "ask", "later", "review"])
 def test_a_stage_cannot_have_a_topic_of_headraces_own(name: str) -> None:
     with pytest.raises(StageError, match=f"'{name}'.*choose another name"):
         stage()(named(name))
