@@ -7,7 +7,7 @@ import signal
 
 from hypothesis import settings
 
-pytest_plugins = ["tests.nats_servers", "tests.small_disk"]
+pytest_plugins = ["tests.nats_servers", "tests.disk"]
 
 settings.register_profile("headrace", deadline=None)  # no test judges by the clock
 settings.load_profile("headrace")

@@ -24,7 +24,7 @@ from actors.journal.pull import Acks
 from actors.pipeline import Pipeline, Stage
 from actors.runtime.crash_points import CrashPoint
 from actors.runtime.pacing import TextLanes
-from actors.runtime.presence import Owners, Presence, WorkerStatus
+from actors.runtime.presence import Owners, Presence, WorkerStatus, workers_of
 from actors.runtime.replica import Replica
 from actors.runtime.settings import Settings
 from actors.runtime.step import Bench
@@ -162,6 +162,13 @@ def _obey(orders: Orders) -> None:
         await replica.run()
 
     asyncio.run(work())
+
+
+async def all_there(journal: Journal, stage: str, count: int) -> None:
+    """Wait until so many workers of a stage are ready."""
+    async with asyncio.timeout(BACKSTOP_S):
+        while sum(worker.state == "ready" for worker in await workers_of(journal.signals, stage)) < count:
+            pass
 
 
 class Nursery:

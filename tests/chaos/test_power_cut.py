@@ -12,7 +12,6 @@ import contextlib
 import json
 import os
 import secrets
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -23,6 +22,7 @@ from actors.contracts.events import Completed
 from actors.contracts.fold import fold_job
 from actors.journal import Journal, Refused
 from actors.journal.topology import ensure
+from tests.disk import Disk, mounted
 from tests.nats_servers import Servers, lone
 from tests.pipelines import Anything, keep, keeper
 from tests.scribe import Scribe, an_origin
@@ -38,52 +38,10 @@ LOG_BYTES = 256 << 20
 END_S = 300.0
 
 
-class Disk:
-    """A file system in a file, whose power can be cut. Skips the test where nobody may mount one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "disk"
-        self._image = folder / "disk.img"
-        self.path.mkdir()
-        self._image.touch()
-        os.truncate(self._image, SIZE)
-        self._or_skip("mkfs.ext4", "-q", "-m", "0", self._image)
-        self._or_skip("mount", "-o", "loop", self._image, self.path)
-
-    def freeze(self) -> Path:
-        """What is on the disk right now, without what is still on its way there."""
-        copy = self._image.with_name(f"cut-{secrets.token_hex(4)}.img")
-        subprocess.run(["cp", "--sparse=always", self._image, copy], check=True)
-        return copy
-
-    def come_back_as(self, copy: Path) -> None:
-        """Take the copy for the disk; nobody may have a file open on it."""
-        subprocess.run(["umount", self.path], check=True)
-        checked = subprocess.run(["e2fsck", "-fy", copy], capture_output=True)
-        assert checked.returncode in (0, 1), checked.stdout.decode()
-        copy.replace(self._image)
-        subprocess.run(["mount", "-o", "loop", self._image, self.path], check=True)
-
-    def close(self) -> None:
-        subprocess.run(["umount", "--lazy", self.path], check=True)
-
-    @staticmethod
-    def _or_skip(*command: str | Path) -> None:
-        try:
-            made = subprocess.run(command, capture_output=True, text=True)
-        except OSError as error:
-            pytest.skip(f"no disk can be made here whose power could be cut: {error}")
-        if made.returncode:
-            pytest.skip(f"no disk can be made here whose power could be cut: {made.stderr.strip()}")
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
-    disk = Disk(tmp_path)
-    try:
+    with mounted(tmp_path, SIZE) as disk:
         yield disk
-    finally:
-        disk.close()
 
 
 class Client:

@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from actors.client import AsyncHeadrace, Patience
-from actors.replies import Completed, Delta, Event, StepStarted
+from actors.replies import Completed, Delta, StepStarted
 from actors.runtime.cluster import VITAL
 from tests.installation import installation
 from tests.slow_pipeline import WORDS
+from tests.streams import read, text_of
 
 TALES = "tests.slow_pipeline:tales"
 JOBS = 12
@@ -26,14 +27,6 @@ pytestmark = [
     pytest.mark.timeout(400),
     pytest.mark.skipif(not os.environ.get("MINUTES"), reason="two more starts of Ray: only in `make chaos`"),
 ]
-
-
-async def read(client: AsyncHeadrace, job: str) -> list[Event]:
-    return [event async for event in client.events(job)]
-
-
-def text_of(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Delta))
 
 
 async def speaking(client: AsyncHeadrace, jobs: list[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
 import pytest
@@ -12,8 +12,9 @@ from actors.journal import Journal
 from actors.journal.topology import ensure
 from tests.nats_servers import Servers
 from tests.office import Office, office_on
+from tests.workers import Nursery
 
-STAGES = ("write", "polish", "prepare", "recite", "applaud", "fetch", "deliver")
+STAGES = ("write", "polish", "prepare", "recite", "applaud", "fetch", "deliver", "consult")
 """The stages whose consumers there are in every opened log."""
 
 ACK_WAIT_S = 1.0
@@ -56,3 +57,11 @@ async def office(journal: Journal) -> AsyncIterator[Office]:
     """What a test has beside the workers, on one server and on a cluster of three."""
     async with office_on(journal) as office:
         yield office
+
+
+@pytest.fixture
+def nursery() -> Iterator[Nursery]:
+    """Makes workers in processes of their own; none outlives the test."""
+    nursery = Nursery()
+    yield nursery
+    nursery.close()

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
 
 import pytest
 
 from actors.contracts.events import Completed, Record, StepPart
 from actors.contracts.fold import fold_step
 from actors.engines.scripted import Cue, tokens_of
-from actors.journal import Journal
 from actors.runtime.crash_points import CrashPoint
-from actors.runtime.presence import workers_of
 from tests import pipelines
 from tests.integration.conftest import opened
 from tests.nats_servers import Servers
@@ -33,7 +30,7 @@ from tests.pipelines import (
 )
 from tests.scribe import Scribe
 from tests.verify import kinds, said
-from tests.workers import BACKSTOP_S, Nursery, Orders, Pass, a_hand
+from tests.workers import Nursery, Orders, Pass, a_hand, all_there
 
 LONG = " ".join([SPEECH] * 6)
 TOKENS = len(tokens_of(LONG))
@@ -57,25 +54,11 @@ def test_every_point_is_in_the_sweep() -> None:
     assert {each.point for each in THINKING + PURE + STUMBLING + DRAINING} == set(CrashPoint)
 
 
-@pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
-
-
 @pytest.fixture(autouse=True)
 def long_speech(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walker, "says", LONG)
     monkeypatch.setattr(walker, "computed", {})
     monkeypatch.setattr(pipelines, "fetched", Counter())
-
-
-async def all_there(journal: Journal, stage: str, count: int) -> None:
-    """Wait until so many workers of a stage are ready."""
-    async with asyncio.timeout(BACKSTOP_S):
-        while sum(worker.state == "ready" for worker in await workers_of(journal.signals, stage)) < count:
-            pass
 
 
 async def crashed(

@@ -16,11 +16,11 @@ from actors.journal.disk import MIN_FREE
 from actors.journal.server import DIED, DISK_FULL, DISK_HAS_ROOM, RESTARTED, EmbeddedServer
 from actors.runtime.settings import Settings
 from tests.actions import Actions, watched_actions
+from tests.disk import Disk
 from tests.nats_servers import lone
 from tests.pipelines import PATHS
 from tests.scribe import Scribe
 from tests.serving import served, until_ready, working
-from tests.small_disk import SmallDisk
 
 KEEPER = "/v1/pipelines/keeper/jobs"
 BIG = "x" * 100_000
@@ -57,7 +57,7 @@ async def talk_on(journal: Journal, job: Scribe) -> None:
 
 @pytest.mark.timeout(120)
 async def test_no_accepted_job_is_lost_on_a_full_disk_and_service_comes_back_once_there_is_room(
-    small_disk: SmallDisk, actions: Actions
+    small_disk: Disk, actions: Actions
 ) -> None:
     async with EmbeddedServer(small_disk.path / "nats") as server:
         settings, pid = settings_on(server), server.pid
@@ -84,9 +84,7 @@ async def test_no_accepted_job_is_lost_on_a_full_disk_and_service_comes_back_onc
     assert [actions.count(action) for action in (DISK_FULL, DISK_HAS_ROOM, RESTARTED, DIED)] == [1, 1, 1, 0]
 
 
-async def test_a_disk_that_has_room_is_no_reason_to_start_the_server_again(
-    small_disk: SmallDisk, actions: Actions
-) -> None:
+async def test_a_disk_that_has_room_is_no_reason_to_start_the_server_again(small_disk: Disk, actions: Actions) -> None:
     async with EmbeddedServer(small_disk.path / "nats") as server:
         settings, pid = settings_on(server), server.pid
         async with served(settings, patience=1.0) as http:
@@ -99,7 +97,7 @@ async def test_a_disk_that_has_room_is_no_reason_to_start_the_server_again(
 
 @pytest.mark.timeout(120)
 async def test_a_server_of_ones_own_that_stores_nothing_is_told_of_until_it_was_started_again(
-    small_disk: SmallDisk, actions: Actions
+    small_disk: Disk, actions: Actions
 ) -> None:
     servers = lone(small_disk.path / "nats")
     await servers.start()

@@ -22,6 +22,7 @@ from actors.engines.scripted import tokens_of
 from actors.replies import Completed, Delta, Event, Gap, StepStarted
 from tests.installation import Installation, installation
 from tests.slow_pipeline import WORDS
+from tests.streams import read, text_of
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -45,14 +46,6 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
 async def client(running: Installation) -> AsyncIterator[AsyncHeadrace]:
     async with AsyncHeadrace(running.url, patience=Patience(tries=60)) as opened:
         yield opened
-
-
-async def read(client: AsyncHeadrace, job: str) -> list[Event]:
-    return [event async for event in client.events(job)]
-
-
-def text_of(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Delta))
 
 
 def assert_whole(events: list[Event]) -> None:

@@ -3,36 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
 
 import pytest
 
 from actors.contracts.events import Completed, Record
 from actors.engines.scripted import Cue, tokens_of
-from actors.journal import Journal
-from actors.runtime.presence import Owners, workers_of
+from actors.runtime.presence import Owners
 from tests.integration.conftest import opened
 from tests.nats_servers import Servers
 from tests.office import office_on, starts
 from tests.pipelines import SPEECH, Applause, Prepared, applaud, recital, recite, reciter
 from tests.verify import kinds, said
-from tests.workers import BACKSTOP_S, Nursery, Orders, a_hand
+from tests.workers import BACKSTOP_S, Nursery, Orders, a_hand, all_there
 
 TOKENS = len(tokens_of(SPEECH))
-
-
-@pytest.fixture
-def nursery() -> Iterator[Nursery]:
-    nursery = Nursery()
-    yield nursery
-    nursery.close()
-
-
-async def all_there(journal: Journal, stage: str, count: int) -> None:
-    """Wait until so many workers of a stage are ready."""
-    async with asyncio.timeout(BACKSTOP_S):
-        while sum(worker.state == "ready" for worker in await workers_of(journal.signals, stage)) < count:
-            pass
 
 
 async def test_a_worker_killed_at_any_token_is_followed_by_one_that_goes_on_from_there(

@@ -16,6 +16,7 @@ from actors.client import AsyncHeadrace, Patience
 from actors.engines import smollm2
 from actors.replies import Completed, Delta, Event, Gap, HandedOff, StepPart, StepStarted
 from tests.installation import ROOT, Installation, installation
+from tests.streams import read, text_of
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
 
@@ -32,10 +33,6 @@ def model() -> str:
 def running(tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[Installation]:
     with installation(tmp_path_factory.mktemp("data"), "--model", model) as started:
         yield started
-
-
-def text_of(events: list[Event]) -> str:
-    return "".join(event.text for event in events if isinstance(event, Delta))
 
 
 def assert_ordered(events: list[Event]) -> None:
@@ -56,7 +53,7 @@ def test_the_start_runs_a_sample_job_and_streams_its_text(running: Installation)
 async def test_a_question_is_retrieved_calculated_written_and_polished(running: Installation) -> None:
     async with AsyncHeadrace(running.url, patience=PATIENCE) as client:
         accepted = await client.submit("analysis", {"text": "What is a tailrace, and what is 7 times 45?"})
-        events = [event async for event in client.events(accepted.id)]
+        events = await read(client, accepted.id)
     assert_ordered(events)
     stages = [event.stage for event in events if isinstance(event, HandedOff)]
     assert stages == ["retrieve", "write", "call_tools", "write", "polish"]
@@ -74,7 +71,7 @@ async def test_jobs_at_once_are_generated_in_one_batch_and_each_is_whole(running
 
         async def ask(subject: str) -> list[Event]:
             accepted = await client.submit("analysis", {"text": f"What is a {subject}?"})
-            return [event async for event in client.events(accepted.id)]
+            return await read(client, accepted.id)
 
         whole = await asyncio.gather(
             *(ask(word) for word in ("tailrace", "headrace", "millpond", "sluice", "job", "log"))
