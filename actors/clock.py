@@ -110,7 +110,8 @@ class Clock:
         return isinstance(event, HandOff) and self._now() >= event.origin.deadline
 
     async def _end(self, journal: Journal, record: Record) -> bool:
-        job = JobLog(journal, Subject.parse(record.subject).job, by=self._name, now=self._now)
+        of = Subject.parse(record.subject)
+        job = JobLog(journal, of.tenant, of.job, by=self._name, now=self._now)
         state = await job.read()
         step = state.step if state else None
         if state is None or step is None or state.outcome or step.open or step.handoff_seq != record.seq:

@@ -48,7 +48,7 @@ class Delays:
         return given
 
     async def _look_after(self, journal: Journal, later: Later, due: Due) -> bool:
-        job = JobLog(journal, due.job, by=self._by, now=self._now)
+        job = JobLog(journal, due.tenant, due.job, by=self._by, now=self._now)
         await job.read()
         while (step := _idle_step(job.state)) is not None and step.handoff.n == due.n:
             if step.retry_at is not None and step.retry_at - self._now() > EARLY:

@@ -17,13 +17,14 @@ from starlette.routing import Route
 
 from actors.contracts.events import Record
 from actors.contracts.fold import fold_job
-from actors.contracts.subjects import LOCAL, Lane, Subject, is_job
+from actors.contracts.subjects import Lane, Subject, is_job
 from actors.engines.smollm2 import NAME
 from actors.http import reports
 from actors.http.acceptance import Reception
 from actors.http.admission import Admission
 from actors.http.author import author
 from actors.http.body import body_of, read_body
+from actors.http.caller import Caller, caller_of
 from actors.http.carrier import Carrier
 from actors.http.problem import UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
 from actors.http.reference import document
@@ -141,7 +142,8 @@ class Ingress:
         """Store a job: 202 once it is on disk, 200 for one that was stored under the same key."""
         key = key_of(request)
         asked = form.read(await body_of(request))
-        return await self._carrier.carry(self._store(form.pipeline, asked, key, author(request)))
+        tenant = caller_of(request).tenant
+        return await self._carrier.carry(self._store(tenant, form.pipeline, asked, key, author(request)))
 
     async def unknown_pipeline(self, request: Request) -> Response:
         raise Refusal(
@@ -155,7 +157,8 @@ class Ingress:
         id = request.path_params["id"]
         if not is_job(id):
             raise unknown_job(id)
-        records = await _read(await self._log.connected(READ_PATIENCE_S), id)
+        journal = await self._log.connected(READ_PATIENCE_S)
+        records = await _read(journal, await caller_of(request).owner(journal.reader, id), id)
         if (report := _report(id, records)) is None:
             raise unknown_job(id)
         return _json(report)
@@ -166,7 +169,7 @@ class Ingress:
         if not is_job(id):
             raise unknown_job(id)
         wish = read_body(Cancelling, await body_of(request, optional=True))
-        return await self._carrier.carry(self._cancel(id, wish.reason, author(request)))
+        return await self._carrier.carry(self._cancel(caller_of(request), id, wish.reason, author(request)))
 
     async def pipelines(self, _: Request) -> Response:
         """The pipelines that take jobs."""
@@ -205,11 +208,11 @@ class Ingress:
             raise unavailable(error, _NOT_READY) from error
         return _json({"status": "ready"})
 
-    async def _cancel(self, id: str, reason: str | None, by: str) -> Response:
+    async def _cancel(self, caller: Caller, id: str, reason: str | None, by: str) -> Response:
         try:
             async with asyncio.timeout(self._patience):
                 journal = await self._log.opened(self._patience)
-                log = JobLog(journal, id, by=by, now=self._now)
+                log = JobLog(journal, await caller.owner(journal.reader, id), id, by=by, now=self._now)
                 await log.read()
                 await cancel(log, Owners(journal.signals), reason)
         except TimeoutError:
@@ -218,19 +221,19 @@ class Ingress:
             raise unknown_job(id)
         return _json(report, 202 if report["cancelling"] else 200)
 
-    async def _store(self, pipeline: Pipeline, asked: Asked, key: str, by: str) -> Response:
-        job = await self._reception.receive(pipeline, asked, key, by)
+    async def _store(self, tenant: str, pipeline: Pipeline, asked: Asked, key: str, by: str) -> Response:
+        job = await self._reception.receive(tenant, pipeline, asked, key, by)
         headers = {"Location": f"/v1/jobs/{job.job}", "Idempotency-Key": key}
         if report := _report(job.job, job.known):
             return _json(report, 200, headers | {"Idempotent-Replay": "true"})
         return _json(reports.accepted(job.job, job.lane, job.origin), 202, headers)
 
 
-async def _read(journal: Journal, job: str) -> list[Record]:
+async def _read(journal: Journal, tenant: str, job: str) -> list[Record]:
     """A job's messages. A replica that lags may not know it yet, so nothing is only believed of the leader."""
-    records = await journal.reader.job(LOCAL, job)
-    if not records and (last := await journal.reader.last(LOCAL, job)):
-        records = await journal.reader.job(LOCAL, job, at_least=last.seq)
+    records = await journal.reader.job(tenant, job)
+    if not records and (last := await journal.reader.last(tenant, job)):
+        records = await journal.reader.job(tenant, job, at_least=last.seq)
     return records
 
 

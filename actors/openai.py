@@ -15,13 +15,14 @@ from starlette.routing import BaseRoute, Route
 
 from actors.contracts.conversation import Conversation, Reply
 from actors.contracts.events import Completed, Delta, NotAnEvent, Outcome, Record
-from actors.contracts.subjects import LOCAL, is_job
+from actors.contracts.subjects import is_job
 from actors.forgetting import forget_job
 from actors.http import openai_answers as answers
 from actors.http import openai_errors as errors
 from actors.http.acceptance import Received, Reception
 from actors.http.author import author
 from actors.http.body import body_of
+from actors.http.caller import Owned, caller_of
 from actors.http.carrier import Carrier
 from actors.http.openai_answers import Asked, ChatStream, Json, ResponseStream
 from actors.http.openai_requests import CreateChat, CreateResponse, asked_of, read_request
@@ -112,16 +113,18 @@ class OpenAI:
         wanted = read_request(CreateResponse, body)
         received = await self._receive(request, wanted, key, body)
         journal = await self._log.connected(READ_PATIENCE_S)
+        job = Owned(caller_of(request).tenant, received.job)
         if wanted.stream:
-            return self._stream_response(journal, received.job, await self._records(journal, received.job))
+            return self._stream_response(journal, job, await self._records(journal, job))
         if not wanted.background:
-            await self._outcome(journal, received.job, self._patience)
-        return _json(await self._told(journal, received.job))
+            await self._outcome(journal, job, self._patience)
+        return _json(await self._told(journal, job))
 
     async def response(self, request: Request) -> Response:
         """A response as it stands; with `stream=true` its events after `starting_after`, as they come."""
-        job, query = _job(request), request.query_params
+        id, query = _job(request), request.query_params
         journal = await self._log.connected(READ_PATIENCE_S)
+        job = Owned(await caller_of(request).owner(journal.reader, id), id)
         if query.get("stream", "false").lower() != "true":
             return _json(await self._told(journal, job))
         after = query.get("starting_after", "0")
@@ -131,8 +134,9 @@ class OpenAI:
 
     async def cancel(self, request: Request) -> Response:
         """Stop a response that is in the background; the response as it stands then, its end if it comes soon."""
-        job = _job(request)
+        id = _job(request)
         journal = await self._log.connected(READ_PATIENCE_S)
+        job = Owned(await caller_of(request).owner(journal.reader, id), id)
         if not _known(job, await self._records(journal, job)).echo.background:
             raise Refusal(errors.NOT_IN_BACKGROUND, "Create it with `background=true` to be able to cancel it.")
         await self._carrier.carry(self._stop(journal, job, author(request)))
@@ -140,11 +144,12 @@ class OpenAI:
 
     async def delete(self, request: Request) -> Response:
         """Take a response out of the log for good; one that runs is cancelled before. The audit log keeps its facts."""
-        job = _job(request)
+        id = _job(request)
         journal = await self._log.connected(READ_PATIENCE_S)
+        job = Owned(await caller_of(request).owner(journal.reader, id), id)
         _known(job, await self._records(journal, job))
         await self._carrier.carry(self._delete(journal, job, author(request)))
-        return _json({"id": answers.RESPONSE + job, "object": "response", "deleted": True})
+        return _json({"id": answers.RESPONSE + id, "object": "response", "deleted": True})
 
     async def create_chat(self, request: Request) -> Response:
         """Store a chat completion; answer with its outcome, or as it is made."""
@@ -152,13 +157,14 @@ class OpenAI:
         wanted = read_request(CreateChat, body)
         received = await self._receive(request, wanted, key, body)
         journal = await self._log.connected(READ_PATIENCE_S)
-        asked = Asked.of(received.job, await self._records(journal, received.job), "chat")
+        job = Owned(caller_of(request).tenant, received.job)
+        asked = Asked.of(received.job, await self._records(journal, job), "chat")
         if asked is None:
             raise Unanswered("the job cannot be read yet")
         if wanted.stream:
             chunks = ChatStream(asked, include_usage=wanted.stream_options.include_usage)
-            return _stream(self._chunks(journal, chunks, asked.job))
-        match await self._outcome(journal, asked.job, self._patience):
+            return _stream(self._chunks(journal, chunks, job))
+        match await self._outcome(journal, job, self._patience):
             case None:
                 raise Refusal(errors.TOO_SLOW, "It goes on all the same; stream it, or use /v1/responses.")
             case Completed() as completed:
@@ -179,21 +185,22 @@ class OpenAI:
     ) -> Received:
         pipeline = self._pipeline(wanted.model)
         asked = asked_of(pipeline.name, wanted, body)
-        return await self._carrier.carry(self._reception.receive(pipeline, asked, key, author(request)))
+        tenant = caller_of(request).tenant
+        return await self._carrier.carry(self._reception.receive(tenant, pipeline, asked, key, author(request)))
 
-    async def _records(self, journal: Journal, job: str) -> list[Record]:
+    async def _records(self, journal: Journal, job: Owned) -> list[Record]:
         """A job's log, as the leader knows it: what was just stored is in it."""
-        last = await journal.reader.last(LOCAL, job)
-        return await journal.reader.job(LOCAL, job, at_least=last.seq) if last else []
+        last = await journal.reader.last(*job)
+        return await journal.reader.job(*job, at_least=last.seq) if last else []
 
-    async def _told(self, journal: Journal, job: str) -> Json:
+    async def _told(self, journal: Journal, job: Owned) -> Json:
         records = await self._records(journal, job)
         return answers.response(_known(job, records), records)
 
-    async def _outcome(self, journal: Journal, job: str, within: float) -> Outcome | None:
+    async def _outcome(self, journal: Journal, job: Owned, within: float) -> Outcome | None:
         """How the job ends; None when it does not within so many seconds."""
         try:
-            async with asyncio.timeout(within), self._follows(journal).follow(LOCAL, job, Place()) as items:
+            async with asyncio.timeout(within), self._follows(journal).follow(*job, Place()) as items:
                 async for item in items:
                     if isinstance(item.event, Outcome):
                         return item.event
@@ -206,12 +213,12 @@ class OpenAI:
             self._follower = Follower(journal.live, journal.reader)
         return self._follower
 
-    def _stream_response(self, journal: Journal, job: str, records: list[Record], after: int = 0) -> EventStream:
-        return _stream(self._events(journal, _known(job, records), records, after))
+    def _stream_response(self, journal: Journal, job: Owned, records: list[Record], after: int = 0) -> EventStream:
+        return _stream(self._events(journal, job, _known(job, records), records, after))
 
     @asynccontextmanager
     async def _events(
-        self, journal: Journal, asked: Asked, records: list[Record], after: int
+        self, journal: Journal, job: Owned, asked: Asked, records: list[Record], after: int
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         """The frames of a response after a sequence number.
 
@@ -233,11 +240,11 @@ class OpenAI:
                         return
             yield DONE
 
-        async with self._follows(journal).follow(LOCAL, asked.job, seen) as items:
+        async with self._follows(journal).follow(*job, seen) as items:
             yield frames()
 
     @asynccontextmanager
-    async def _chunks(self, journal: Journal, turning: ChatStream, job: str) -> AsyncIterator[AsyncIterator[bytes]]:
+    async def _chunks(self, journal: Journal, turning: ChatStream, job: Owned) -> AsyncIterator[AsyncIterator[bytes]]:
         async def frames() -> AsyncIterator[bytes]:
             async for item in items:
                 for chunk in turning.take(item.n, item.event):
@@ -246,12 +253,12 @@ class OpenAI:
                         return
             yield DONE
 
-        async with self._follows(journal).follow(LOCAL, job, Place()) as items:
+        async with self._follows(journal).follow(*job, Place()) as items:
             yield frames()
 
-    async def _stop(self, journal: Journal, job: str, by: str) -> JobLog:
+    async def _stop(self, journal: Journal, job: Owned, by: str) -> JobLog:
         """See to it that a job ends, and wait a while for that."""
-        log = JobLog(journal, job, by=by, now=self._now)
+        log = JobLog(journal, *job, by=by, now=self._now)
         try:
             async with asyncio.timeout(STOP_S):
                 await log.read()
@@ -263,7 +270,7 @@ class OpenAI:
             await log.read()
         return log
 
-    async def _delete(self, journal: Journal, job: str, by: str) -> None:
+    async def _delete(self, journal: Journal, job: Owned, by: str) -> None:
         log = await self._stop(journal, job, by)
         end = next((record for record in reversed(log.records) if isinstance(record.event, Outcome)), None)
         if end is None:
@@ -289,9 +296,9 @@ def _job(request: Request) -> str:
     return job
 
 
-def _known(job: str, records: list[Record]) -> Asked:
-    if (asked := Asked.of(job, records, "responses")) is None:
-        raise errors.unknown_response(answers.RESPONSE + job)
+def _known(job: Owned, records: list[Record]) -> Asked:
+    if (asked := Asked.of(job.job, records, "responses")) is None:
+        raise errors.unknown_response(answers.RESPONSE + job.job)
     return asked
 
 

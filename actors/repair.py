@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from actors.contracts.subjects import DEAD, DONE, LANES, Lane, Subject, facts, handoffs
+from actors.contracts.subjects import DEAD, DONE, LANES, Address, Lane, Subject, facts, handoffs
 from actors.delays import give_out_again
 from actors.journal.journal import Journal
 from actors.journal.lag import ack_floor
@@ -37,31 +37,31 @@ class Repair:
         # First the floors: what is acknowledged by then has its next message in the log when that is read.
         floors = {(s, lane): await ack_floor(journal.signals, s, lane) for s in self._stages for lane in LANES}
         given = 0
-        for job in sorted(await self._open(journal) - await self._given_out(journal, floors)):
+        for job in sorted(await self._open(journal) - await self._given_out(journal, floors), key=lambda job: job.job):
             given += await self._look_at(journal, job, floors)
         return given
 
-    async def _open(self, journal: Journal) -> set[str]:
+    async def _open(self, journal: Journal) -> set[Address]:
         """The jobs that were handed to a stage and have no outcome."""
         handed = {job for stage in self._stages for job in await self._jobs(journal, facts(stage))}
         return handed - await self._jobs(journal, facts(DONE)) - await self._jobs(journal, facts(DEAD))
 
     @staticmethod
-    async def _jobs(journal: Journal, subjects: str) -> set[str]:
-        return {Subject.parse(subject).job for subject in await journal.reader.subjects(subjects)}
+    async def _jobs(journal: Journal, subjects: str) -> set[Address]:
+        return {Subject.parse(subject).address for subject in await journal.reader.subjects(subjects)}
 
     @staticmethod
-    async def _given_out(journal: Journal, floors: Floors) -> set[str]:
+    async def _given_out(journal: Journal, floors: Floors) -> set[Address]:
         """The jobs that are with a worker or wait for one."""
         found = set()
         for (stage, lane), position in floors.items():
             while page := await journal.reader.after(handoffs(stage, lane), position):
-                found |= {Subject.parse(record.subject).job for record in page}
+                found |= {Subject.parse(record.subject).address for record in page}
                 position = page[-1].seq
         return found
 
-    async def _look_at(self, journal: Journal, name: str, floors: Floors) -> bool:
-        job = JobLog(journal, name, by=self._by, now=self._now)
+    async def _look_at(self, journal: Journal, found: Address, floors: Floors) -> bool:
+        job = JobLog(journal, found.tenant, found.job, by=self._by, now=self._now)
         while (state := await job.read()) is not None and not state.outcome and (step := state.step) is not None:
             subject = Subject.parse(job.records[-1].subject)
             if step.handoff_seq > floors.get((step.handoff.stage, subject.lane), 0):
@@ -72,10 +72,10 @@ class Repair:
                 await cancel(job, Owners(journal.signals), step.cancel_reason)
                 return False
             if not step.open and step.retry_at is not None and step.retry_at > self._now():
-                await Later(journal.signals).put_off(subject.tenant, name, step.handoff.n, step.retry_at)
+                await Later(journal.signals).put_off(found.tenant, found.job, step.handoff.n, step.retry_at)
                 return False
             if await give_out_again(job, step):
-                log.error("gave out again a job that was lost", extra={"action": "job_repaired", "job": name})
+                log.error("gave out again a job that was lost", extra={"action": "job_repaired", "job": found.job})
                 return True
         return False
 

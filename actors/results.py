@@ -16,9 +16,10 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from actors.contracts.events import NotAnEvent, Outcome, Record, ReviewDiscarded, ReviewRedriven
-from actors.contracts.subjects import LOCAL, is_job
+from actors.contracts.subjects import is_job
 from actors.contracts.view import kind_for_readers
 from actors.http.attendance import Attendance, Seat
+from actors.http.caller import Owned, caller_of
 from actors.http.problem import BAD_OPTION, BAD_PLACE, Refusal, answer_with_problems, unknown_job
 from actors.http.stream import EventStream
 from actors.journal import Journal, Unanswered
@@ -70,7 +71,7 @@ class Results:
         self._stream_life = stream_life
         self._rng = rng
         self._follower: Follower | None = None
-        self._attendance = Attendance(self._cancel, grace=grace)
+        self._attendance: Attendance[Owned] = Attendance(self._cancel, grace=grace)
 
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncIterator[None]:
@@ -84,13 +85,14 @@ class Results:
 
         With `cancel_on_disconnect`, the job is cancelled when the reader goes away before that and stays away.
         """
-        job, place, bound = request.path_params["id"], _place(request), _is_bound(request)
-        if not is_job(job):
-            raise unknown_job(job)
+        id, place, bound = request.path_params["id"], _place(request), _is_bound(request)
+        if not is_job(id):
+            raise unknown_job(id)
         journal = await self._log.connected(OPEN_S)
-        last = await journal.reader.last(LOCAL, job)  # of the leader: a replica that lags may not know the job yet
+        job = Owned(await caller_of(request).owner(journal.reader, id), id)
+        last = await journal.reader.last(*job)  # of the leader: a replica that lags may not know the job yet
         if last is None:
-            raise unknown_job(job)
+            raise unknown_job(id)
         if await _is_past(journal, job, last, place):
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         seat = Seat()
@@ -105,24 +107,24 @@ class Results:
 
     @asynccontextmanager
     async def _frames(
-        self, follower: Follower, job: str, place: Place, seat: Seat | None
+        self, follower: Follower, job: Owned, place: Place, seat: Seat | None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
         attending = self._attendance.taken(seat, job) if seat else nullcontext()
-        async with follower.follow(LOCAL, job, place) as items:
+        async with follower.follow(*job, place) as items:
             with attending:
                 yield (_frame(item) async for item in items)
 
-    async def _cancel(self, job: str) -> None:
+    async def _cancel(self, job: Owned) -> None:
         """Stop a job whose reader has gone, however long it takes to reach its log."""
         while True:
             try:
                 journal = await self._log.opened(AGAIN_S)
-                record = JobLog(journal, job, by=self._name, now=utc_now)
+                record = JobLog(journal, *job, by=self._name, now=utc_now)
                 await record.read()
                 await cancel(record, Owners(journal.signals), READER_LEFT)
                 return
             except Unanswered as error:
-                log.info("cannot cancel yet", extra={"action": "cancel_retry", "job": job, "reason": str(error)})
+                log.info("cannot cancel yet", extra={"action": "cancel_retry", "job": job.job, "reason": str(error)})
             await asyncio.sleep(AGAIN_S)
 
 
@@ -152,14 +154,14 @@ def _is_bound(request: Request) -> bool:
     raise Refusal(BAD_OPTION, "Say ?cancel_on_disconnect=true, or =false, or leave it out.")
 
 
-async def _is_past(journal: Journal, job: str, last: Record, place: Place) -> bool:
+async def _is_past(journal: Journal, job: Owned, last: Record, place: Place) -> bool:
     """Whether the reader has seen the outcome, which only `review.*` may follow."""
     try:
         event = last.event
     except NotAnEvent:
         return False  # the follower passes over it
     if isinstance(event, ReviewRedriven | ReviewDiscarded):
-        records = await journal.reader.job(LOCAL, job)
+        records = await journal.reader.job(*job)
         event = next((r.event for r in records if isinstance(r.event, Outcome)), event)
         return place.n >= event.n
     return isinstance(event, Outcome) and place.n >= event.n

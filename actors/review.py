@@ -18,11 +18,12 @@ from actors.contracts.chain import digest
 from actors.contracts.events import DeadLettered, HandOff, NotAnEvent, Origin, Record, ReviewDiscarded, ReviewRedriven
 from actors.contracts.letter import Letter, fold_letter
 from actors.contracts.messages import Message, Packed
-from actors.contracts.subjects import LOCAL, Address, Subject, dead_letters, is_job, redriven_job_id
+from actors.contracts.subjects import Address, Subject, dead_letters, is_job, redriven_job_id
 from actors.http import letters, reports
 from actors.http.acceptance import accept
 from actors.http.author import author
 from actors.http.body import body_of, misfit, read_body
+from actors.http.caller import caller_of
 from actors.http.carrier import Carrier
 from actors.http.problem import (
     BAD_PAGE,
@@ -86,7 +87,14 @@ class Review:
         asked = request.query_params
         limit, position = _number(asked.get("limit"), PAGE, 1, LONGEST_PAGE), _number(asked.get("cursor"), 0, 0)
         async with self._in_time() as journal:
-            found, more = await _page(journal, position, limit, asked.get("pipeline"), asked.get("stage"))
+            found, more = await _page(
+                journal,
+                dead_letters(caller_of(request).tenants),
+                position,
+                limit,
+                asked.get("pipeline"),
+                asked.get("stage"),
+            )
             told = await asyncio.gather(*(_reviewed(journal, record) for record in found))
         said = [letters.summary(letter) for letter in told if letter]
         return _json({"dead_letters": said, "next": str(more) if more is not None else None})
@@ -116,9 +124,8 @@ class Review:
         async with self._in_time() as journal:
             log, letter = await self._letter(journal, request)
             number = await self._which(journal, letter, wish, request)
-            address = Address(
-                Subject.parse(letter.record.subject).lane, LOCAL, redriven_job_id(LOCAL, letter.job, number)
-            )
+            lane, tenant = letter.address.lane, letter.address.tenant
+            address = Address(lane, tenant, redriven_job_id(tenant, letter.job, number))
             handoff = self._hand_off(request, letter, wish)
             created = number > len(letter.redriven)
             if letter.discarded and (created or wish.number is None):
@@ -130,7 +137,7 @@ class Review:
                     created = False
             report = reports.accepted(address.job, address.lane, handoff.origin)
             if not created:
-                report = await _same(self._log_of(journal, address.job, request), handoff.origin)
+                report = await _same(self._log_of(journal, tenant, address.job, request), handoff.origin)
             note = _redriven(address.job)
             while (now := fold_letter(log.records)) and address.job not in now.redriven:
                 await log.append(note, keep=True)
@@ -156,7 +163,7 @@ class Review:
             )
         if wish.number is not None or not done:
             return wish.number or 1
-        newest = await self._log_of(journal, letter.redriven[-1], request).read()
+        newest = await self._log_of(journal, letter.address.tenant, letter.redriven[-1], request).read()
         return done if newest and newest.outcome is None else done + 1
 
     def _hand_off(self, request: Request, letter: Letter, wish: Redriving) -> HandOff:
@@ -192,14 +199,14 @@ class Review:
         id = request.path_params["id"]
         if not is_job(id):
             raise unknown_dead_letter(id)
-        log = self._log_of(journal, id, request)
+        log = self._log_of(journal, await caller_of(request).owner(journal.reader, id), id, request)
         await log.read()
         if (letter := fold_letter(log.records)) is None:
             raise unknown_dead_letter(id)
         return log, letter
 
-    def _log_of(self, journal: Journal, job: str, request: Request) -> JobLog:
-        return JobLog(journal, job, by=author(request), now=self._now)
+    def _log_of(self, journal: Journal, tenant: str, job: str, request: Request) -> JobLog:
+        return JobLog(journal, tenant, job, by=author(request), now=self._now)
 
     @asynccontextmanager
     async def _in_time(self) -> AsyncIterator[Journal]:
@@ -212,12 +219,12 @@ class Review:
 
 
 async def _page(
-    journal: Journal, position: int, limit: int, pipeline: str | None, stage: str | None
+    journal: Journal, letters_of: str, position: int, limit: int, pipeline: str | None, stage: str | None
 ) -> tuple[list[Record], int | None]:
     """The next dead letters after a position that fit, and where to go on; None when there are no more."""
     found: list[Record] = []
     for _ in range(MOST_LOOKS):
-        seen = await journal.reader.after(dead_letters(LOCAL), position, most=LOOK)
+        seen = await journal.reader.after(letters_of, position, most=LOOK)
         if not seen:
             return found, None
         for record in seen:
@@ -240,8 +247,8 @@ def _fits(record: Record, pipeline: str | None, stage: str | None) -> bool:
 
 
 async def _reviewed(journal: Journal, record: Record) -> Letter | None:
-    job = Subject.parse(record.subject).job
-    return fold_letter([record, *await journal.reader.job(LOCAL, job, after=record.seq)])
+    of = Subject.parse(record.subject)
+    return fold_letter([record, *await journal.reader.job(of.tenant, of.job, after=record.seq)])
 
 
 async def _same(log: JobLog, origin: Origin) -> reports.Report:

@@ -9,7 +9,7 @@ from typing import Literal, NamedTuple
 
 from actors.contracts.errors import Failure
 from actors.contracts.events import DeadLettered, Record, ReviewDiscarded, ReviewRedriven
-from actors.contracts.subjects import Subject
+from actors.contracts.subjects import Address, Subject
 
 Review = Literal["open", "redriven", "discarded"]
 
@@ -28,8 +28,12 @@ class Letter:
     discarded: ReviewDiscarded | None = None
 
     @property
+    def address(self) -> Address:
+        return Subject.parse(self.record.subject).address
+
+    @property
     def job(self) -> str:
-        return Subject.parse(self.record.subject).job
+        return self.address.job
 
     @property
     def review(self) -> Review:

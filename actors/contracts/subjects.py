@@ -38,6 +38,9 @@ RESERVED = frozenset({"step", DONE, DEAD, ASK, PUT_OFF, REVIEW})
 LOCAL = "local"
 """The one tenant there is when nobody needs a key."""
 
+EVERY_TENANT = "*"
+"""Stands for any tenant in a filter."""
+
 LIVE = "live."
 """The prefix under which every message is published again as soon as it is stored."""
 
@@ -169,6 +172,11 @@ def later_subject(tenant: str, job: str) -> str:
 def due_subject(tenant: str, job: str) -> str:
     """Where it stands that the time of a job that was put off has come."""
     return f"{DUE}{tenant}.{job}"
+
+
+def setting_subject(shelf: str, name: str) -> str:
+    """Where the newest of what was set under a name stands; each is a token, or `>` for every name of a shelf."""
+    return f"settings.{shelf}.{name}"
 
 
 def worker_subject(worker: str) -> str:

@@ -10,7 +10,7 @@ from pydantic_core import from_json
 from actors.contracts.events import HandOff, Origin, Record, place
 from actors.contracts.fold import fold_job
 from actors.contracts.messages import Packed
-from actors.contracts.subjects import LOCAL, Address, Lane, job_id
+from actors.contracts.subjects import Address, Lane, job_id
 from actors.http.admission import Admission
 from actors.http.body import too_deep, too_large
 from actors.http.problem import KEY_REUSED, Refusal, unavailable
@@ -43,9 +43,9 @@ class Reception:
         self._patience = patience
         self._now = now
 
-    async def receive(self, pipeline: Pipeline, asked: Asked, key: str, by: str) -> Received:
-        """Store what was asked for, or find what was stored under this key. Raises Refusal."""
-        submission, job, created = asked.submission, job_id(LOCAL, key), self._now()
+    async def receive(self, tenant: str, pipeline: Pipeline, asked: Asked, key: str, by: str) -> Received:
+        """Store what was asked for, or find what was stored under this tenant's key. Raises Refusal."""
+        submission, job, created = asked.submission, job_id(tenant, key), self._now()
         origin = Origin(
             pipeline=pipeline.name,
             version=pipeline.version,
@@ -65,22 +65,22 @@ class Reception:
         try:
             journal = await self._log.opened(self._patience)
             try:
-                await self._admit(journal, pipeline, asked, job)
-                await accept(journal, Address(submission.lane, LOCAL, job), handoff, patience=self._patience)
+                await self._admit(journal, pipeline, asked, tenant, job)
+                await accept(journal, Address(submission.lane, tenant, job), handoff, patience=self._patience)
             except Refused as refused:
-                known = _same(job, asked, await journal.reader.job(LOCAL, job, at_least=refused.last))
+                known = _same(job, asked, await journal.reader.job(tenant, job, at_least=refused.last))
                 return Received(job, submission.lane, origin, known)
         except (Undecided, Unanswered) as error:
             detail = "It is not known to be stored: send it again with this Idempotency-Key, which makes no second job."
             raise unavailable(error, detail, id=job, key=key) from error
         return Received(job, submission.lane, origin)
 
-    async def _admit(self, journal: Journal, pipeline: Pipeline, asked: Asked, job: str) -> None:
+    async def _admit(self, journal: Journal, pipeline: Pipeline, asked: Asked, tenant: str, job: str) -> None:
         """Raises Refusal when this is no time for a new job, and Refused when it is no new one."""
         try:
             self._admission.admit(pipeline, asked.submission.lane, asked.size)
         except Refusal:
-            if known := await journal.reader.last(LOCAL, job):
+            if known := await journal.reader.last(tenant, job):
                 raise Refused(known.seq) from None
             raise
 

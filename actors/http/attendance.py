@@ -7,7 +7,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+J = TypeVar("J")
 Sleep = Callable[[float], Awaitable[object]]
 
 
@@ -22,23 +24,21 @@ class Seat:
         self.left = True
 
 
-class Attendance:
+class Attendance(Generic[J]):
     """Gives a job up once the last of its readers has gone and none has come back within `grace` seconds.
 
     Only readers of this process count, and only those that asked for it.
     """
 
-    def __init__(
-        self, give_up: Callable[[str], Awaitable[None]], *, grace: float, sleep: Sleep = asyncio.sleep
-    ) -> None:
+    def __init__(self, give_up: Callable[[J], Awaitable[None]], *, grace: float, sleep: Sleep = asyncio.sleep) -> None:
         self._give_up = give_up
         self._grace = grace
         self._sleep = sleep
-        self._present: Counter[str] = Counter()
-        self._waiting: dict[str, asyncio.Task[None]] = {}
+        self._present: Counter[J] = Counter()
+        self._waiting: dict[J, asyncio.Task[None]] = {}
 
     @contextmanager
-    def taken(self, seat: Seat, job: str) -> Iterator[None]:
+    def taken(self, seat: Seat, job: J) -> Iterator[None]:
         """While a reader of the job is here."""
         self._present[job] += 1
         if waiting := self._waiting.pop(job, None):
@@ -60,14 +60,14 @@ class Attendance:
         if waiting:
             await asyncio.wait(waiting)
 
-    def _wait_for_return(self, job: str) -> None:
+    def _wait_for_return(self, job: J) -> None:
         task = self._waiting[job] = asyncio.create_task(self._unless_somebody_returns(job))
         task.add_done_callback(lambda done: self._forget(job, done))
 
-    async def _unless_somebody_returns(self, job: str) -> None:
+    async def _unless_somebody_returns(self, job: J) -> None:
         await self._sleep(self._grace)
         await self._give_up(job)
 
-    def _forget(self, job: str, done: asyncio.Task[None]) -> None:
+    def _forget(self, job: J, done: asyncio.Task[None]) -> None:
         if self._waiting.get(job) is done:
             del self._waiting[job]

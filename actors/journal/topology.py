@@ -24,6 +24,9 @@ FACTS = "job.*.*.*.*"
 LATER = "LATER"
 """The stream of jobs that are put off."""
 
+SETTINGS = "SETTINGS"
+"""The stream of what people set while it runs: of each setting the newest."""
+
 NS = 1_000_000_000
 WEEK_S = 7 * 86_400
 AUDIT_S = 400 * 86_400
@@ -106,6 +109,23 @@ def audit_stream(*, replicas: int, max_bytes: int) -> dict[str, Any]:
     }
 
 
+def settings_stream(*, replicas: int) -> dict[str, Any]:
+    """The configuration of `SETTINGS`: the newest message of each subject, for good.
+
+    It is small, so it reserves no room.
+    """
+    return {
+        "name": SETTINGS,
+        "subjects": ["settings.>"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "discard": "old",
+        "max_msgs_per_subject": 1,
+        "allow_direct": True,
+    }
+
+
 def stage_consumer(stage: str, lane: Lane, *, ack_wait: float) -> dict[str, Any]:
     """The durable consumer over one stage's hand-offs in one lane.
 
@@ -137,9 +157,15 @@ async def ensure(
     await _ensure_stream(link, jobs_stream(replicas=replicas, max_bytes=max_bytes))
     await _ensure_stream(link, audit_stream(replicas=replicas, max_bytes=audit_max_bytes))
     await _ensure_stream(link, later_stream(replicas=replicas))
+    await ensure_settings(link, replicas=replicas)
     for stage in stages:
         for lane in LANES:
             await _ensure_consumer(link, stage_consumer(stage, lane, ack_wait=ack_wait))
+
+
+async def ensure_settings(link: Link, *, replicas: int = 1) -> None:
+    """Make `SETTINGS` alone, if it is missing: something may have to be set before anything else is started."""
+    await _ensure_stream(link, settings_stream(replicas=replicas))
 
 
 async def _ensure_stream(link: Link, config: dict[str, Any]) -> None:

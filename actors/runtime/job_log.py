@@ -8,7 +8,7 @@ from actors.contracts.chain import Chain
 from actors.contracts.envelope import Fact
 from actors.contracts.events import Record, place
 from actors.contracts.fold import JobState, chain_of, fold_job
-from actors.contracts.subjects import LOCAL, Subject
+from actors.contracts.subjects import Subject
 from actors.journal.append import FOR_EVER, Refused
 from actors.journal.journal import Journal
 from actors.runtime.writer import Clock, FactStamp
@@ -21,8 +21,9 @@ class JobLog:
     the log cannot be read.
     """
 
-    def __init__(self, journal: Journal, job: str, *, by: str, now: Clock) -> None:
+    def __init__(self, journal: Journal, tenant: str, job: str, *, by: str, now: Clock) -> None:
         self._journal = journal
+        self._tenant = tenant
         self.job = job
         self._by = by
         self._now = now
@@ -32,11 +33,11 @@ class JobLog:
 
     async def read(self) -> JobState | None:
         """All of it. None when there is no such job."""
-        last = await self._journal.reader.last(LOCAL, self.job)
+        last = await self._journal.reader.last(self._tenant, self.job)
         if last is None:
             self.records, self.state = [], None
             return None
-        self.records = await self._journal.reader.job(LOCAL, self.job, at_least=last.seq)
+        self.records = await self._journal.reader.job(self._tenant, self.job, at_least=last.seq)
         self._fold()
         return self.state
 
@@ -66,7 +67,7 @@ class JobLog:
     async def _catch_up(self, last: int) -> None:
         """Read what is new. A job that speaks is always ahead of who folds all of it: text only moves the end."""
         known = self._chain.seq
-        new = await self._journal.reader.job(LOCAL, self.job, after=known, at_least=last) if last > known else []
+        new = await self._journal.reader.job(self._tenant, self.job, after=known, at_least=last) if last > known else []
         if not new:  # text has expired, and the end with it
             await self.read()
             return

@@ -139,7 +139,7 @@ async def test_a_cancel_that_was_decided_before_the_job_ended_is_not_stored_afte
     job = Scribe(office.journal.appender, new_address())
     await job.hand_off("write")
     await job.write(StepStarted, stage="write", attempt=1, claim="c", worker="write-1", ack="$JS.ACK.x")
-    log = JobLog(office.journal, job.address.job, by="ingress/test", now=utc_now)
+    log = JobLog(office.journal, job.address.tenant, job.address.job, by="ingress/test", now=utc_now)
     await log.read()
     await job.write(Cancelled, origin=job.origin)
     assert not await log.append(lambda stamp: CancelRequested(**stamp))
@@ -150,7 +150,9 @@ async def test_a_cancel_that_was_decided_before_the_job_ended_is_not_stored_afte
 async def test_of_two_who_have_decided_to_end_a_job_one_does(office: Office) -> None:
     job = Scribe(office.journal.appender, new_address())
     await job.hand_off("write")
-    logs = [JobLog(office.journal, job.address.job, by=f"ingress/{n}", now=utc_now) for n in range(2)]
+    logs = [
+        JobLog(office.journal, job.address.tenant, job.address.job, by=f"ingress/{n}", now=utc_now) for n in range(2)
+    ]
     for log in logs:
         await log.read()
     assert [await log.append(lambda stamp: Cancelled(**stamp, origin=job.origin)) for log in logs] == [True, False]

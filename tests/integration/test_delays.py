@@ -122,7 +122,7 @@ async def test_a_job_that_is_put_off_can_be_cancelled_at_once(servers: Servers, 
     async with a_hand(servers, pipeline, writing):
         job = await office.post(pipeline, Question())
         await acked_after_failure(office, job)
-        log = JobLog(office.journal, job.address.job, by="ingress/test", now=utc_now)
+        log = JobLog(office.journal, job.address.tenant, job.address.job, by="ingress/test", now=utc_now)
         await log.read()
         await cancel(log, Owners(office.journal.signals), None)
         before = await office.outcome(job)

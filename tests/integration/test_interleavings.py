@@ -185,7 +185,9 @@ class Scene:
 
     def ingress(self) -> None:
         """Somebody who wants the job stopped."""
-        log = JobLog(self._as("ingress"), self.job.address.job, by="ingress/test", now=self._now)
+        log = JobLog(
+            self._as("ingress"), self.job.address.tenant, self.job.address.job, by="ingress/test", now=self._now
+        )
 
         async def stop() -> None:
             await log.read()

@@ -74,7 +74,7 @@ MUTANTS = (
         "actors/runtime/job_log.py",
         "        ttl = FOR_EVER if keep else None",
         """        ttl = FOR_EVER if keep else None
-        newest = await self._journal.reader.last(LOCAL, self.job)
+        newest = await self._journal.reader.last(self._tenant, self.job)
         chain = Chain(newest.seq if newest else 0, chain.n, chain.prev)""",
         "tests/integration/test_cancel.py"
         "::test_a_cancel_that_was_decided_before_the_job_ended_is_not_stored_after_it[r1]",
