@@ -10,12 +10,12 @@ import secrets
 
 from actors.audit.notary import Notary
 from actors.contracts.events import Aborted, Expired, HandOff, NotAnEvent, Record
-from actors.contracts.subjects import LANES, Lane, Subject, handoffs
+from actors.contracts.subjects import Queue, Subject
 from actors.delays import Delays
 from actors.forgetting import Forgetting
 from actors.journal.connection import Unanswered
 from actors.journal.journal import Journal
-from actors.journal.lag import ack_floor
+from actors.journal.lag import ack_floor, queues_of
 from actors.repair import Repair
 from actors.runtime.job_log import JobLog
 from actors.runtime.replica import load_pipelines
@@ -88,14 +88,13 @@ class Clock:
     async def round(self, journal: Journal) -> int:
         """Look at every open hand-off once; how many jobs were ended. Raises Unanswered."""
         ended = 0
-        for stage in self._stages:
-            for lane in LANES:
-                ended += await self._walk(journal, stage, lane)
+        for queue in await queues_of(journal.signals, self._stages):
+            ended += await self._walk(journal, queue)
         return ended
 
-    async def _walk(self, journal: Journal, stage: str, lane: Lane) -> int:
-        position, ended = await ack_floor(journal.signals, stage, lane), 0
-        while page := await journal.reader.after(handoffs(stage, lane), position):
+    async def _walk(self, journal: Journal, queue: Queue) -> int:
+        position, ended = await ack_floor(journal.signals, queue), 0
+        while page := await journal.reader.after(queue.handoffs, position):
             for record in page:
                 if self._is_overdue(record):
                     ended += await self._end(journal, record)

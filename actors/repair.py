@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from actors.contracts.subjects import DEAD, DONE, LANES, Address, Lane, Subject, facts, handoffs
+from actors.contracts.subjects import DEAD, DONE, Address, Queue, Subject, facts
 from actors.delays import give_out_again
 from actors.journal.journal import Journal
-from actors.journal.lag import ack_floor
+from actors.journal.lag import ack_floor, queues_of
 from actors.journal.later import Later
 from actors.runtime.cancel import cancel
 from actors.runtime.job_log import JobLog
@@ -17,7 +17,7 @@ from actors.runtime.writer import Clock
 
 log = logging.getLogger(__name__)
 
-Floors = dict[tuple[str, Lane], int]
+Floors = dict[Queue, int]
 
 
 class Repair:
@@ -35,7 +35,8 @@ class Repair:
     async def round(self, journal: Journal) -> int:
         """Look at every job that has no outcome; how many were given out again. Raises Unanswered."""
         # First the floors: what is acknowledged by then has its next message in the log when that is read.
-        floors = {(s, lane): await ack_floor(journal.signals, s, lane) for s in self._stages for lane in LANES}
+        queues = await queues_of(journal.signals, self._stages)
+        floors = {queue: await ack_floor(journal.signals, queue) for queue in queues}
         given = 0
         for job in sorted(await self._open(journal) - await self._given_out(journal, floors), key=lambda job: job.job):
             given += await self._look_at(journal, job, floors)
@@ -54,8 +55,8 @@ class Repair:
     async def _given_out(journal: Journal, floors: Floors) -> set[Address]:
         """The jobs that are with a worker or wait for one."""
         found = set()
-        for (stage, lane), position in floors.items():
-            while page := await journal.reader.after(handoffs(stage, lane), position):
+        for queue, position in floors.items():
+            while page := await journal.reader.after(queue.handoffs, position):
                 found |= {Subject.parse(record.subject).address for record in page}
                 position = page[-1].seq
         return found
@@ -64,7 +65,7 @@ class Repair:
         job = JobLog(journal, found.tenant, found.job, by=self._by, now=self._now)
         while (state := await job.read()) is not None and not state.outcome and (step := state.step) is not None:
             subject = Subject.parse(job.records[-1].subject)
-            if step.handoff_seq > floors.get((step.handoff.stage, subject.lane), 0):
+            if step.handoff_seq > floors.get(Queue(step.handoff.stage, subject.lane, subject.share), 0):
                 return False
             if step.open and step.owner and await self._runs(journal, step.owner.worker, step.owner.claim):
                 return False

@@ -10,11 +10,11 @@ from collections.abc import Sequence
 
 from actors.contracts.events import NotAnEvent, Record, StepStarted
 from actors.contracts.fold import fold_step
-from actors.contracts.subjects import LANES, Lane, Subject, handoffs
+from actors.contracts.subjects import Queue, Subject
 from actors.journal.connection import Unanswered
 from actors.journal.departures import departures
 from actors.journal.journal import ROLES, Journal
-from actors.journal.lag import held
+from actors.journal.lag import held, queues_of
 from actors.journal.pull import Acks
 from actors.runtime.presence import Owners, workers_of
 
@@ -106,19 +106,19 @@ class Takeover:
     async def _owners(self, journal: Journal, stage: str) -> list[StepStarted]:
         """The claims of a stage that nothing has ended yet."""
         found = []
-        for lane in LANES:
-            for record in await self._in_flight(journal, stage, lane):
+        for queue in await queues_of(journal.signals, [stage]):
+            for record in await self._in_flight(journal, queue):
                 address = Subject.parse(record.subject).address
                 step = fold_step(await journal.reader.job(address.tenant, address.job), record.seq)
                 if step and step.open and not step.closed and step.owner:
                     found.append(step.owner)
         return found
 
-    async def _in_flight(self, journal: Journal, stage: str, lane: Lane) -> list[Record]:
-        """The hand-offs of a stage that were delivered to somebody and not acknowledged."""
-        begin, end = await held(journal.signals, stage, lane)
+    async def _in_flight(self, journal: Journal, queue: Queue) -> list[Record]:
+        """The hand-offs in a queue that were delivered to somebody and not acknowledged."""
+        begin, end = await held(journal.signals, queue)
         found: list[Record] = []
-        while begin < end and (page := await journal.reader.after(handoffs(stage, lane), begin)):
+        while begin < end and (page := await journal.reader.after(queue.handoffs, begin)):
             found += [record for record in page if record.seq <= end and _is_event(record)]
             begin = page[-1].seq
         return found

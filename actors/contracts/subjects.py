@@ -6,6 +6,7 @@ import base64
 import hashlib
 import re
 import secrets
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -16,6 +17,9 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 LANES: tuple[Lane, ...] = get_args(Lane)
 """In the order in which a freed slot asks them."""
+
+SHARES = 32
+"""Into how many shares tenants are put, beside the first, which is plain: there are only those that somebody is in."""
 
 DONE = "done"
 """The topic of outcomes, but for dead letters."""
@@ -50,18 +54,21 @@ DUE = "later.due."
 _TOPIC = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _TENANT = re.compile(r"[a-z2-7]{1,26}|[0-9a-f]{1,32}")
 _JOB = re.compile(r"[a-z2-7]{26}")
+_LANE = re.compile(rf"({'|'.join(LANES)})(?:-([0-9]{{2}}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Which job: the three tokens that all its subjects end in. A job keeps its lane for life."""
+    """Which job: the three tokens that all its subjects end in. A job keeps its lane and its share of it for life."""
 
     lane: Lane
     tenant: str
     job: str
+    share: int = 0
 
     def __post_init__(self) -> None:
-        if self.lane not in LANES or not is_tenant(self.tenant) or not is_job(self.job):
+        lane = self.lane in LANES and is_share(self.share)
+        if not lane or not is_tenant(self.tenant) or not is_job(self.job):
             raise ValueError(f"{self.lane!r}, {self.tenant!r}, {self.job!r} is not <lane>, <tenant>, <job>")
 
     @property
@@ -76,7 +83,7 @@ class Address:
 
     def subject(self, kind: Kind, topic: str) -> Subject:
         """The job's subject for what is said on this topic."""
-        return Subject(kind, topic, self.lane, self.tenant, self.job)
+        return Subject(kind, topic, self.lane, self.tenant, self.job, self.share)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,18 +95,24 @@ class Subject:
     lane: Lane
     tenant: str
     job: str
+    share: int = 0
 
     def __post_init__(self) -> None:
         known = self.kind in KINDS and (self.topic in RESERVED or is_topic(self.topic)) and self.lane in LANES
-        if not (known and is_tenant(self.tenant) and is_job(self.job)):
+        if not (known and is_share(self.share) and is_tenant(self.tenant) and is_job(self.job)):
             raise ValueError(f"{str(self)!r} is not <kind>.<topic>.<lane>.<tenant>.<job>")
 
     def __str__(self) -> str:
-        return f"{self.kind}.{self.topic}.{self.lane}.{self.tenant}.{self.job}"
+        return f"{self.kind}.{self.topic}.{_lane_token(self.lane, self.share)}.{self.tenant}.{self.job}"
 
     @property
     def address(self) -> Address:
-        return Address(self.lane, self.tenant, self.job)
+        return Address(self.lane, self.tenant, self.job, self.share)
+
+    @property
+    def queue(self) -> Queue | None:
+        """The queue that a hand-off waits in; None for what is none."""
+        return Queue(self.topic, self.lane, self.share) if self.kind == "job" and is_topic(self.topic) else None
 
     @classmethod
     def parse(cls, text: str) -> Subject:
@@ -107,17 +120,56 @@ class Subject:
         parts = text.split(".")
         if len(parts) != 5:
             raise ValueError(f"{text!r} is not <kind>.<topic>.<lane>.<tenant>.<job>")
-        return cls(*parts)  # type: ignore[arg-type]  # it checks its own literals
+        kind, topic, token, tenant, job = parts
+        lane, share = _lane_and_share(token)
+        return cls(kind, topic, lane, tenant, job, share)  # type: ignore[arg-type]  # it checks its own literals
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What waits for one stage in one share of a lane: the hand-offs that one durable consumer sees.
+
+    Share 0 is the lane itself, and there is one for every stage; the others are there once a job of a tenant is.
+    """
+
+    stage: str
+    lane: Lane
+    share: int = 0
+
+    @property
+    def token(self) -> str:
+        """The lane's token in a subject."""
+        return _lane_token(self.lane, self.share)
+
+    @property
+    def consumer(self) -> str:
+        return f"{self.stage}-{self.token}"
+
+    @property
+    def handoffs(self) -> str:
+        """The subjects of its hand-offs."""
+        return f"job.{self.stage}.{self.token}.>"
+
+    def of(self, tenant: str) -> str:
+        """The subjects of one tenant's hand-offs in it."""
+        return f"job.{self.stage}.{self.token}.{tenant}.*"
+
+    @classmethod
+    def parse(cls, consumer: str) -> Queue | None:
+        """The queue that a consumer is of; None for one that is of none."""
+        stage, _, token = consumer.partition("-")
+        lane, share = _lane_and_share(token)
+        return cls(stage, lane, share) if lane in LANES and is_topic(stage) else None
+
+
+def plain_queues(stages: Iterable[str]) -> list[Queue]:
+    """The queues that there always are, of each of these stages."""
+    return [Queue(stage, lane) for stage in stages for lane in LANES]
 
 
 def job_filter(tenant: str, job: str) -> str:
     """Every subject of one job, whatever its kind, topic and lane."""
     return f"*.*.*.{tenant}.{job}"
-
-
-def handoffs(stage: str, lane: Lane) -> str:
-    """The hand-offs that one durable consumer of a stage sees."""
-    return f"job.{stage}.{lane}.>"
 
 
 def facts(topic: str) -> str:
@@ -130,8 +182,9 @@ def dead_letters(tenant: str) -> str:
     return f"job.{DEAD}.*.{tenant}.*"
 
 
-def consumer_name(stage: str, lane: Lane) -> str:
-    return f"{stage}-{lane}"
+def arrivals_subject(stage: str, lane_token: str = "*") -> str:
+    """Where it is said, beside the log, that something has come into a queue that is no plain one."""
+    return f"arrivals.{stage}.{lane_token}"
 
 
 def is_topic(name: str) -> bool:
@@ -141,6 +194,10 @@ def is_topic(name: str) -> bool:
 
 def is_tenant(name: str) -> bool:
     return bool(_TENANT.fullmatch(name))
+
+
+def is_share(number: int) -> bool:
+    return 0 <= number <= SHARES
 
 
 def is_job(name: str) -> bool:
@@ -192,3 +249,15 @@ def workers_subject(stage: str) -> str:
 def scaling_subject(stage: str) -> str:
     """Where whoever decides on a stage's number of replicas says what it has decided."""
     return f"scaling.{stage}"
+
+
+def _lane_token(lane: str, share: int) -> str:
+    return f"{lane}-{share:02}" if share else lane
+
+
+def _lane_and_share(token: str) -> tuple[Lane, int]:
+    """The lane and the share in a lane's token; one that is none comes back as it is, for whoever checks."""
+    found = _LANE.fullmatch(token)
+    if not found or found[2] == "00" or not is_share(int(found[2] or 0)):
+        return token, 0  # type: ignore[return-value]
+    return found[1], int(found[2] or 0)  # type: ignore[return-value]

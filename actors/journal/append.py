@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import re
 from random import Random
@@ -10,7 +11,7 @@ from random import Random
 import nats.errors
 
 from actors.contracts.errors import HeadraceError
-from actors.contracts.subjects import DEAD, Address, Kind
+from actors.contracts.subjects import DEAD, Address, Kind, Subject, arrivals_subject
 from actors.journal.connection import Link, Unanswered
 
 MAX_MESSAGE = 1 << 20
@@ -88,7 +89,8 @@ class Appender:
         limit = MAX_DEAD_LETTER if topic == DEAD else MAX_MESSAGE
         if len(data) > limit:
             raise TooLarge(len(data), limit)
-        subject = str(address.subject(kind, topic))
+        place = address.subject(kind, topic)
+        subject = str(place)
         headers = {
             "Nats-Expected-Last-Subject-Sequence": str(expect),
             "Nats-Expected-Last-Subject-Sequence-Subject": address.filter,
@@ -110,6 +112,7 @@ class Appender:
                             await self._link.wait_until_up()
                     else:
                         if "error" not in answer:  # a refusal carries a `seq` too: 0
+                            await self._tell_arrival(place)
                             return int(answer["seq"])
                         code, waited = _refusal(answer)
                         if code == IN_FLIGHT:
@@ -120,6 +123,12 @@ class Appender:
                     backoff = min(backoff * 2, LONGEST_BACKOFF_S)
         except TimeoutError:
             raise Undecided(waited or "the server did not answer in time") from None
+
+    async def _tell_arrival(self, place: Subject) -> None:
+        """Tell the workers of a stage that are busy: when this is lost, they find it a little later."""
+        if (queue := place.queue) and queue.share:
+            with contextlib.suppress(Unanswered):
+                await self._link.send(arrivals_subject(queue.stage, queue.token))
 
 
 class NotStored(HeadraceError):

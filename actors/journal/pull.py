@@ -1,4 +1,4 @@
-"""Pulling hand-offs: no more than fit, the urgent lanes first."""
+"""Pulling hand-offs: no more than fit, the urgent lanes first, and in each of them its tenants by weight."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from actors.contracts.events import Record
-from actors.contracts.subjects import LANES, Lane, consumer_name
+from actors.contracts.subjects import LANES, Lane, Queue, Subject, arrivals_subject
 from actors.journal.connection import ANSWER_S, Link, Unanswered
+from actors.journal.lag import queues_of
 from actors.journal.topology import JOBS, NS
+from actors.journal.turns import Turns
 
 log = logging.getLogger(__name__)
 
@@ -36,26 +37,30 @@ GIVE_BACK_S = 0.1
 the pull that it came by, over and over, until its deliveries are used up."""
 
 BATCH_TURN = 20
-"""Every so many-th sweep asks the batch lane first, so that it is never starved."""
+"""Every so many-th sweep asks the batch lane first, and half-way between two of them the standard lane goes first: so
+neither is ever starved."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
     """A hand-off as it was delivered: `count` is how often, as far as the server remembers. A hint, never a proof.
 
-    `ack` is the subject that its lease hangs on; anybody who knows it can extend or end that lease.
+    `ack` is the subject that its lease hangs on; anybody who knows it can extend or end that lease. `behind` is how
+    many more waited in its queue just then.
     """
 
     record: Record
     count: int
     ack: str
+    behind: int = 0
 
     @classmethod
     def of(cls, message: Msg) -> Delivery:
         """Take apart `$JS.ACK[.<domain>.<account>].<stream>.<consumer>.<delivered>.<sseq>.<cseq>.<time>.<pending>`."""
         tokens = message.reply.split(".")
         at = 2 if len(tokens) == 9 else 4
-        return cls(Record(int(tokens[at + 3]), message.subject, message.data), int(tokens[at + 2]), message.reply)
+        record = Record(int(tokens[at + 3]), message.subject, message.data)
+        return cls(record, int(tokens[at + 2]), message.reply, int(tokens[at + 6]))
 
 
 class Acks:
@@ -81,36 +86,59 @@ class Acks:
             await self._link.send(ack, what)
 
 
+def equal(share: int) -> float:
+    """Every share weighs the same."""
+    return 1.0
+
+
 class Puller:
     """Gives one stage's hand-offs to a worker, never more than `room()` said would fit when they were asked for.
 
     A sweep asks the lanes in order without waiting; what it asked for is taken. Only when all are empty does a standing
-    pull per lane wait, for one hand-off each; a surplus arrival (two lanes at once, one slot) goes straight back.
+    pull per queue wait, for one hand-off each; a surplus arrival (two queues at once, one slot) goes straight back.
+
+    In a lane, shares have their turns by `weight`. A sweep asks only those in which something is known to wait: the
+    last delivery told how much was behind it, and whoever hands off to a share says so beside the log. One more is
+    asked blindly, for what came back to a queue and was not told. The first share is always asked, and never told of.
     """
 
-    def __init__(self, link: Link, stage: str, room: Callable[[], int], lanes: Sequence[Lane] = LANES) -> None:
+    def __init__(
+        self,
+        link: Link,
+        stage: str,
+        room: Callable[[], int],
+        lanes: Sequence[Lane] = LANES,
+        weight: Callable[[int], float] = equal,
+    ) -> None:
         self._link = link
         self._stage = stage
         self._room = room
         self._lanes = tuple(lanes)
+        self._turns = {lane: Turns(weight) for lane in self._lanes}
+        self._queues = {queue.token: queue for queue in (Queue(stage, lane) for lane in self._lanes)}
+        self._waits: set[str] = set()
+        self._blind: deque[str] = deque()
         self._acks = Acks(link)
         self._arrived: deque[Delivery] = deque()
-        self._standing: dict[Lane, _Standing] = {}
+        self._standing: dict[str, _Standing] = {}
         self._inbox = link.client.new_inbox()
         self._sweeps = self._pulls = 0
         self._asking: _Sweep | None = None
         self._woken = asyncio.Event()
         self._subscriptions: list[Subscription] = []
         self._ended_oddly = 0
+        self._unlisted = True
         self._closing = False
 
     async def open(self) -> None:
         """Begin to listen for arrivals, however long the server takes; made once, before the first `next`."""
         # A delivery keeps its own subject, so what it answers shows only in the subscription that it came by.
-        self._subscriptions.append(await self._link.listen(f"{self._inbox}.sweep.*", self._on_swept))
-        for lane in self._lanes:
-            take = partial(self._on_standing, lane)
-            self._subscriptions.append(await self._link.listen(f"{self._inbox}.{lane}", take))
+        for subject, take in (
+            (f"{self._inbox}.sweep.*", self._on_swept),
+            (f"{self._inbox}.standing.*", self._on_standing),
+            (arrivals_subject(self._stage), self._on_word),
+        ):
+            self._subscriptions.append(await self._link.listen(subject, take))
         self._link.reconnected.append(self._on_reconnect)
 
     async def next(self) -> list[Delivery]:
@@ -120,6 +148,8 @@ class Puller:
         """
         while not self._closing:
             try:
+                if self._unlisted:
+                    await self._list()
                 if not self._arrived:
                     await self._sweep()
                 if not self._arrived and self._room() > 0:
@@ -153,40 +183,77 @@ class Puller:
         self._arrived.clear()
         return taken
 
+    async def _list(self) -> None:
+        """Find the queues that there are. What comes to a new one later is told."""
+        for queue in await queues_of(self._link, [self._stage]):
+            self._know(queue)
+        self._unlisted = False
+
+    def _know(self, queue: Queue) -> None:
+        if queue.lane in self._lanes and queue.token not in self._queues:
+            self._queues[queue.token] = queue
+            self._blind.append(queue.token)
+        if queue.share and queue.token in self._queues:
+            self._waits.add(queue.token)
+
     async def _sweep(self) -> None:
         self._sweeps += 1
-        order = self._lanes if self._sweeps % BATCH_TURN else self._lanes[::-1]
-        for lane in order:
-            if not self._closing and (room := self._room() - len(self._arrived)) > 0:
-                await self._pull_now(lane, room)
+        if self._blind:
+            self._blind.rotate(-1)
+            self._waits.update(token for token in (self._blind[0],) if token not in self._standing)
+        for lane in self._order():
+            await self._sweep_lane(lane)
 
-    async def _pull_now(self, lane: Lane, room: int) -> None:
-        """Whatever waits in a lane, as far as there is room."""
+    def _order(self) -> tuple[Lane, ...]:
+        match self._sweeps % BATCH_TURN:
+            case 0:
+                return self._lanes[::-1]
+            case turn if turn == BATCH_TURN // 2:
+                return self._lanes[1:2] + self._lanes[:1] + self._lanes[2:]
+        return self._lanes
+
+    async def _sweep_lane(self, lane: Lane) -> None:
+        """Take what waits in a lane, as far as there is room: from each share in turn until it has no more."""
+        turns = self._turns[lane]
+        asked = {
+            q.share: q for q in self._queues.values() if q.lane == lane and (not q.share or q.token in self._waits)
+        }
+        while asked and not self._closing and (room := self._room() - len(self._arrived)) > 0:
+            share, places = turns.next(asked, room)
+            swept = await self._pull_now(asked[share], places)
+            turns.took(share, places - swept.left)
+            if swept.left or not swept.behind:
+                self._waits.discard(asked.pop(share).token)
+
+    async def _pull_now(self, queue: Queue, room: int) -> _Sweep:
+        """Whatever waits in a queue, as far as there is room."""
         self._pulls += 1
         self._asking = asked = _Sweep(str(self._pulls), room)
         ask = json.dumps({"batch": room, "no_wait": True}).encode()
         try:
-            await self._link.send(self._next_subject(lane), ask, reply=f"{self._inbox}.sweep.{asked.token}")
+            await self._link.send(_next_subject(queue), ask, reply=f"{self._inbox}.sweep.{asked.token}")
             async with asyncio.timeout(ANSWER_S):
                 await asked.over.wait()
         except TimeoutError:
-            raise Unanswered(f"no answer to a pull on {lane}") from None
+            raise Unanswered(f"no answer to a pull on {queue.token}") from None
         finally:
             self._asking = None
+        return asked
 
     async def _stand(self) -> None:
         self._forget_lost()
         now = asyncio.get_running_loop().time()
-        for lane in self._lanes:
-            if not self._closing and lane not in self._standing:
-                ask = {"batch": 1, "expires": int(STANDING_S * NS), "idle_heartbeat": int(HEARTBEAT_S * NS)}
-                self._standing[lane] = _Standing(now)
-                await self._link.send(self._next_subject(lane), json.dumps(ask).encode(), reply=f"{self._inbox}.{lane}")
+        ask = {"batch": 1, "expires": int(STANDING_S * NS), "idle_heartbeat": int(HEARTBEAT_S * NS)}
+        data = json.dumps(ask).encode()
+        for token, queue in list(self._queues.items()):
+            if not self._closing and token not in self._standing:
+                self._standing[token] = _Standing(now)
+                await self._link.send(_next_subject(queue), data, reply=f"{self._inbox}.standing.{token}")
 
     async def _wait(self) -> None:
-        """Until something has arrived, or a standing pull has ended or was lost."""
+        """Until something has arrived, or a standing pull has ended, was lost, or is missing."""
         self._woken.clear()
-        while not (self._arrived or self._woken.is_set()) and len(self._standing) == len(self._lanes):
+        while not (self._arrived or self._woken.is_set()) and len(self._standing) == len(self._queues):
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._woken.wait()
@@ -195,12 +262,9 @@ class Puller:
     def _forget_lost(self) -> None:
         # A broker that was killed loses standing pulls, and says nothing about it.
         now = asyncio.get_running_loop().time()
-        for lane in [lane for lane, pull in self._standing.items() if now - pull.seen > 2 * HEARTBEAT_S]:
-            log.warning("a standing pull was lost", extra={"action": "pull_lost", "stage": self._stage, "lane": lane})
-            del self._standing[lane]
-
-    def _next_subject(self, lane: Lane) -> str:
-        return f"$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{consumer_name(self._stage, lane)}"
+        for token in [token for token, pull in self._standing.items() if now - pull.seen > 2 * HEARTBEAT_S]:
+            log.warning("a standing pull was lost", extra={"action": "pull_lost", "stage": self._stage, "lane": token})
+            del self._standing[token]
 
     async def _on_swept(self, message: Msg) -> None:
         sweep, headers = self._asking, message.headers or {}
@@ -212,18 +276,20 @@ class Puller:
                 self._arrived.append(delivery)
             if sweep:
                 sweep.left -= 1
+                sweep.behind = delivery.behind
         if sweep and (sweep.left <= 0 or ("Status" in headers and message.subject.endswith(f".{sweep.token}"))):
             sweep.over.set()
 
-    async def _on_standing(self, lane: Lane, message: Msg) -> None:
+    async def _on_standing(self, message: Msg) -> None:
         status = (message.headers or {}).get("Status")
         if status in (None, "100", "404", "408"):
             self._ended_oddly = 0
+        token = message.subject.split(".")[2 if status is None else -1]
         if status == "100":
-            if lane in self._standing:
-                self._standing[lane].seen = asyncio.get_running_loop().time()
+            if token in self._standing:
+                self._standing[token].seen = asyncio.get_running_loop().time()
             return
-        self._standing.pop(lane, None)
+        self._standing.pop(token, None)
         if status is None:
             await self._arrive_unasked(Delivery.of(message))
         elif status not in ("404", "408"):
@@ -234,24 +300,46 @@ class Puller:
 
     async def _arrive_unasked(self, delivery: Delivery) -> None:
         expected = len(self._arrived) + (self._asking.left if self._asking else 0)
-        if self._closing or self._room() <= expected:
-            await self._acks.again(delivery.ack)
-        else:
+        subject = Subject.parse(delivery.record.subject)
+        if fits := not self._closing and self._room() > expected:
             self._arrived.append(delivery)
+            self._turns[subject.lane].took(subject.share, 1)
+        else:
+            await self._acks.again(delivery.ack)
+        if subject.share and (delivery.behind or not fits):
+            self._waits.add(Queue(self._stage, subject.lane, subject.share).token)
+
+    async def _on_word(self, message: Msg) -> None:
+        """Something has come to a queue; where a pull stands, that brings it."""
+        queue = Queue.parse(f"{self._stage}-{message.subject.rpartition('.')[2]}")
+        if queue and queue.token not in self._standing:
+            known = queue.token in self._queues
+            self._know(queue)
+            if not known:
+                self._woken.set()
 
     def _on_reconnect(self) -> None:
         self._standing.clear()  # the server forgot them
+        self._unlisted = True
         if self._asking:
             self._asking.over.set()
         self._woken.set()
 
 
+def _next_subject(queue: Queue) -> str:
+    return f"$JS.API.CONSUMER.MSG.NEXT.{JOBS}.{queue.consumer}"
+
+
 @dataclass(slots=True)
 class _Sweep:
-    """A pull that does not wait, until all it asked for has come or the server says that there is no more."""
+    """A pull that does not wait, until all it asked for has come or the server says that there is no more.
+
+    `left` is what has not come of it, and `behind` how much was left behind what came last.
+    """
 
     token: str
     left: int
+    behind: int = 0
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterable
 from typing import Any
 
-from actors.contracts.subjects import LANES, LIVE, Lane, consumer_name, handoffs
+from actors.contracts.subjects import LIVE, Queue, plain_queues
 from actors.journal.connection import ApiError, Link, Unanswered
 
 log = logging.getLogger(__name__)
@@ -126,17 +126,16 @@ def settings_stream(*, replicas: int) -> dict[str, Any]:
     }
 
 
-def stage_consumer(stage: str, lane: Lane, *, ack_wait: float) -> dict[str, Any]:
-    """The durable consumer over one stage's hand-offs in one lane.
+def queue_consumer(queue: Queue, *, ack_wait: float) -> dict[str, Any]:
+    """The durable consumer over one stage's hand-offs in one share of a lane.
 
     `max_deliver` and `max_ack_pending` are unlimited: JetStream's limits lose work in silence, ours make a dead letter.
     """
-    name = consumer_name(stage, lane)
     return {
-        "name": name,
-        "durable_name": name,
+        "name": queue.consumer,
+        "durable_name": queue.consumer,
         "ack_policy": "explicit",
-        "filter_subject": handoffs(stage, lane),
+        "filter_subject": queue.handoffs,
         "ack_wait": int(ack_wait * NS),
         "max_deliver": -1,
         "max_ack_pending": -1,
@@ -158,14 +157,26 @@ async def ensure(
     await _ensure_stream(link, audit_stream(replicas=replicas, max_bytes=audit_max_bytes))
     await _ensure_stream(link, later_stream(replicas=replicas))
     await ensure_settings(link, replicas=replicas)
-    for stage in stages:
-        for lane in LANES:
-            await _ensure_consumer(link, stage_consumer(stage, lane, ack_wait=ack_wait))
+    wanted = list(stages)
+    # A new stage has to be there for every share: a job of an older version may come to it before any new job does.
+    shared = sorted({(queue.lane, queue.share) for queue in await queues(link) if queue.share})
+    for queue in (*plain_queues(wanted), *(Queue(stage, *place) for stage in wanted for place in shared)):
+        await ensure_queue(link, queue, ack_wait=ack_wait)
 
 
 async def ensure_settings(link: Link, *, replicas: int = 1) -> None:
     """Make `SETTINGS` alone, if it is missing: something may have to be set before anything else is started."""
     await _ensure_stream(link, settings_stream(replicas=replicas))
+
+
+async def queues(link: Link) -> list[Queue]:
+    """Every queue that there is. Raises Unanswered, and ApiError where there is no log."""
+    found: list[str] = []
+    while True:
+        page = await link.api(f"CONSUMER.NAMES.{JOBS}", {"offset": len(found)})
+        found += page["consumers"] or []
+        if len(found) >= int(page["total"]) or not page["consumers"]:
+            return [queue for queue in map(Queue.parse, found) if queue]
 
 
 async def _ensure_stream(link: Link, config: dict[str, Any]) -> None:
@@ -189,7 +200,9 @@ async def _update(link: Link, config: dict[str, Any]) -> bool:
     return True
 
 
-async def _ensure_consumer(link: Link, config: dict[str, Any]) -> None:
+async def ensure_queue(link: Link, queue: Queue, *, ack_wait: float) -> None:
+    """Make what serves a queue, if it is missing: it has in it whatever was handed off before, too."""
+    config = queue_consumer(queue, ack_wait=ack_wait)
     body = {"stream_name": JOBS, "config": config, "action": ""}
     await _call(link, f"CONSUMER.CREATE.{JOBS}.{config['name']}.{config['filter_subject']}", body)
 

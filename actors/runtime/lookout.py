@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from actors.contracts.subjects import Lane, scaling_subject
+from actors.contracts.subjects import Queue, scaling_subject
 from actors.journal.connection import ApiError, Link, Unanswered
 from actors.journal.lag import Flow, stage_flows, waits_since
 from actors.journal.read import Reader
@@ -35,7 +35,7 @@ class Lookout:
         self._urls = list(urls)
         self._stage = stage
         self._stopped = threading.Event()
-        self._oldest: dict[Lane, tuple[int, datetime | None]] = {}
+        self._oldest: dict[Queue, tuple[int, datetime | None]] = {}
         self.load: Load | None = None
         self.decision: Decision | None = None
 
@@ -94,12 +94,12 @@ class Lookout:
     async def _waits_since(self, reader: Reader, flow: Flow) -> datetime | None:
         """The same hand-off waits first until another is delivered, so it is read once."""
         if not flow.waiting:
-            self._oldest.pop(flow.lane, None)
+            self._oldest.pop(flow.queue, None)
             return None
-        upto, since = self._oldest.get(flow.lane, (-1, None))
+        upto, since = self._oldest.get(flow.queue, (-1, None))
         if upto != flow.upto or since is None:
-            since = await waits_since(reader, self._stage, flow)
-            self._oldest[flow.lane] = (flow.upto, since)
+            since = await waits_since(reader, flow)
+            self._oldest[flow.queue] = (flow.upto, since)
         return since
 
     def _tell(self, _: bytes) -> bytes:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 
 from actors.contracts.events import NotAnEvent
 from actors.contracts.subjects import LANES, Lane
 from actors.engines.protocol import Engine, EngineError
 from actors.journal.connection import Link
-from actors.journal.pull import Delivery, Puller
+from actors.journal.pull import Delivery, Puller, equal
 from actors.runtime.company import Company
 from actors.runtime.step import Bench, Step
 
@@ -26,16 +26,26 @@ TROUBLE_PAUSE_S = 1.0
 class Worker:
     """Pulls what fits, runs it, extends the leases of what moves, and drains when asked.
 
-    A plain asyncio class: it knows neither Ray nor Serve. Raises EngineError from `check` when its engine hangs.
+    A plain asyncio class: it knows neither Ray nor Serve. Raises EngineError from `check` when its engine hangs. While
+    it `holds_back` it takes nothing new; whoever ends that calls `wake`.
     """
 
     def __init__(
-        self, bench: Bench, pulls: Link, *, ack_wait: float, hang_after: float, lanes: Sequence[Lane] = LANES
+        self,
+        bench: Bench,
+        pulls: Link,
+        *,
+        ack_wait: float,
+        hang_after: float,
+        lanes: Sequence[Lane] = LANES,
+        weight: Callable[[int], float] = equal,
+        holds_back: Callable[[], bool] = lambda: False,
     ) -> None:
         self._bench = bench
         self._ack_wait = ack_wait
         self._hang_after = hang_after
-        self._puller = Puller(pulls, bench.stage.name, self._room, lanes)
+        self._holds_back = holds_back
+        self._puller = Puller(pulls, bench.stage.name, self._room, lanes, weight)
         self._company = Company(bench.stage.concurrency)
         self._steps: dict[str, Step] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -62,6 +72,10 @@ class Worker:
     def holds(self, claim: str) -> bool:
         """Whether it runs this claim."""
         return claim in self._steps
+
+    def wake(self) -> None:
+        """Take jobs, if there is room: it no longer holds back."""
+        self._freed.set()
 
     def look(self, claim: str) -> None:
         """Let the step that runs this claim look into the log again, beside whatever it does."""
@@ -118,7 +132,9 @@ class Worker:
 
     def _room(self) -> int:
         # A job that is given to a dead engine loses one of its crashes: what waits is for others.
-        return 0 if self._draining or self.trouble else max(0, self._company.most - len(self._steps))
+        if self._draining or self.trouble or self._holds_back():
+            return 0
+        return max(0, self._company.most - len(self._steps))
 
     def _begin(self, delivery: Delivery) -> None:
         if self.trouble:  # since it was asked for

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from starlette.responses import Response
 
-from actors.contracts.subjects import Lane
+from actors.contracts.subjects import Lane, Queue
 from actors.http.admission import STALE_S, Admission, Seen
 from actors.http.drain import LONGEST_S, STANDSTILL_S
 from actors.http.problem import Refusal
@@ -40,7 +40,9 @@ def admission(watch: Watch) -> Admission:
 
 
 def flows(waiting: dict[str, dict[Lane, int]], left: int = 0) -> dict[str, list[Flow]]:
-    return {stage: [Flow(lane, n, 0, left) for lane, n in lanes.items()] for stage, lanes in waiting.items()}
+    return {
+        stage: [Flow(Queue(stage, lane), n, 0, left) for lane, n in lanes.items()] for stage, lanes in waiting.items()
+    }
 
 
 def refused(admission: Admission, lane: Lane = "standard") -> Response:
