@@ -15,7 +15,13 @@ from ray import serve
 from starlette.types import ASGIApp
 
 from actors.clock import Clock
-from actors.runtime.deployment import http_application, loop_application, stage_application
+from actors.runtime.deployment import (
+    http_application,
+    loop_application,
+    overflow_application,
+    overflow_name,
+    stage_application,
+)
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
 
@@ -25,7 +31,7 @@ EVENTS_ROUTE = "/v1/events"
 
 
 class StageArguments(BaseModel):
-    """Which stage an application runs."""
+    """Which stage an application runs, or which one's overflow."""
 
     stage: str
 
@@ -102,8 +108,12 @@ def _clock(settings: Settings) -> serve.Application:
 
 
 def _stages(settings: Settings) -> dict[str, serve.Application]:
-    stages = {s.name: s for pipeline in load_pipelines(settings.pipelines).values() for s in pipeline.stages}
-    return {name: stage_application(settings, stage) for name, stage in stages.items()}
+    stages = {s.name: s.whole for pipeline in load_pipelines(settings.pipelines).values() for s in pipeline.stages}
+    found = {name: stage_application(settings, stage) for name, stage in stages.items()}
+    for stage in stages.values():
+        if overflow := overflow_application(settings, stage):
+            found[overflow_name(stage)] = overflow
+    return found
 
 
 def _build_api(settings: Settings) -> ASGIApp:

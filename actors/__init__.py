@@ -7,11 +7,12 @@ from actors.contracts.errors import RetryableError, TerminalError
 from actors.contracts.generation import Turn, chat
 from actors.contracts.messages import Message
 from actors.contracts.retry import Retry
-from actors.pipeline import Job, Pipeline, PipelineError, Replicas, Stage, StageError, stage
+from actors.pipeline import Job, Overflow, Pipeline, PipelineError, Replicas, Stage, StageError, stage
 
 __all__ = [
     "Job",
     "Message",
+    "Overflow",
     "Pipeline",
     "PipelineError",
     "Replicas",

@@ -117,12 +117,12 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
 def _remarks(stage: StageReport) -> list[str]:
     decided = [_scaling(stage.scaling)] if stage.scaling and stage.scaling.min != stage.scaling.max else []
-    return decided + [_replica(replica) for replica in stage.replicas if replica.state != "ready"]
+    return decided + [_replica(replica) for replica in stage.replicas if _kind(replica) != "ready"]
 
 
 def _stage_row(stage: StageReport) -> tuple[str, ...]:
     lanes = (stage.lanes.get(lane, Backlog()) for lane in LANES)
-    states = [replica.state for replica in stage.replicas]
+    states = [_kind(replica) for replica in stage.replicas]
     replicas = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states)) or "none"
     cells = (f"{lane.waiting} + {lane.running}" if lane.waiting or lane.running else "-" for lane in lanes)
     return (stage.stage, str(stage.waiting), str(stage.running), age(stage.oldest_age_s), *cells, replicas)
@@ -134,6 +134,11 @@ def _scaling(scaling: Scaling) -> str:
 
 
 def _replica(replica: Replica) -> str:
+def _kind(replica: Replica) -> str:
+    """What it is to the load: its state, or what it is for when it is ready for something else."""
+    return replica.role if replica.state == "ready" and replica.role != "regular" else replica.state
+
+
     detail = f": {replica.detail}" if replica.detail else ""
     so_long = f", for {age(replica.for_s)}" if replica.for_s is not None and replica.state != "ready" else ""
     return f"{replica.worker} is {replica.state}{detail}{so_long}"

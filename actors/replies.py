@@ -185,7 +185,11 @@ class Backlog(Reply):
 
 
 class Replica(Reply):
-    """One of a stage's equal actors; `detail` says what it is doing, or why it cannot, and `for_s` how long already."""
+    """One of a stage's equal actors; `detail` says what it is doing, or why it cannot, and `for_s` how long already.
+
+    `done` is how far it is with that, from 0 to 1, where it is known. A `spare` is loaded and stands by for one that is
+    lost; an `overflow` has no GPU, and helps where jobs have waited too long.
+    """
 
     worker: str
     state: Literal["starting", "loading", "ready", "draining", "failed"]
@@ -196,7 +200,10 @@ class Replica(Reply):
 
 
 class Scaling(Reply):
-    """How many replicas a stage may have, how many it is to have, and why; `wanted` is None when nobody can say."""
+    """How many replicas a stage may have, how many it is to have, and why; `wanted` is None when nobody can say.
+
+    `spare` of them are beyond what the load needs. Those of an overflow are not counted here.
+    """
 
     min: int
     max: int
@@ -205,7 +212,9 @@ class Scaling(Reply):
 
 
 class StageReport(Backlog):
+    role: Literal["regular", "spare", "overflow"] = "regular"
     """A stage's lag, as a whole and per lane, its replicas, and what was decided on their number."""
+    done: float | None = None
 
     stage: str
     pipelines: tuple[str, ...] = ()
@@ -218,6 +227,7 @@ class RoomReport(Reply):
     """How full the log is. From seven tenths on what has ended is forgotten, from nine tenths no new job is taken.
 
     Dead letters are among the jobs; only a discard lets them go, so there is a bound over which somebody has to look.
+    spare: int = 0
     `max_bytes` is None where the server sets no limit.
     """
 

@@ -40,6 +40,17 @@ class Pulse:
     running: int
 
 
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What an engine does while it is opened, and how far it is with that, from 0 to 1; None where nobody can tell."""
+
+    phase: str
+    done: float | None = None
+
+    def __str__(self) -> str:
+        return self.phase if self.done is None else f"{self.phase}, {100 * self.done:.0f} %"
+
+
 class Engine(ABC):
     """A language model that generates.
 
@@ -53,6 +64,19 @@ class Engine(ABC):
     @abstractmethod
     def with_model(self, model: str) -> Self:
         """The same engine, not yet opened, for this model."""
+
+    def on(self, gpus: float) -> Self:
+        """The same engine, not yet opened, for a replica that has so many GPUs, a part of one, or none."""
+        return self
+
+    def mistake_on(self, gpus: float) -> str | None:
+        """Why it cannot be declared with so many GPUs, and what to change; None when it can."""
+        return None
+
+    @property
+    def opening(self) -> Opening | None:
+        """What it does while it is opened, as far as it can tell; None before, after, and when it says nothing."""
+        return None
 
     @abstractmethod
     async def __aenter__(self) -> Self: ...

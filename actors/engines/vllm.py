@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import itertools
 import os
@@ -20,7 +21,8 @@ from pydantic import ValidationError
 from actors.contracts.errors import RetryableError, TerminalError
 from actors.contracts.generation import FinishReason, Piece, Prompt, Sampling
 from actors.engines.detokenizer import Detokenizer
-from actors.engines.protocol import Decoder, Engine, EngineError, Pulse
+from actors.engines.protocol import Decoder, Engine, EngineError, Opening, Pulse
+from actors.engines.weights import Weights
 
 if TYPE_CHECKING:
     from vllm import SamplingParams
@@ -30,6 +32,18 @@ GIB = 1 << 30
 
 KV_CACHE_ON_CPU_GIB = 1.0
 """Room for attention on a CPU where nobody says how much; a GPU takes what `gpu_memory_utilization` leaves."""
+
+GPU_SHARE = 0.9
+"""What vLLM takes of the memory of the GPUs that a replica has, or of its part of one; the rest is for others there."""
+
+LOADING = "loading weights"
+WARMING_UP = "compiling and warming up"
+
+LOOK_EVERY_S = 1.0
+"""How often it is looked how far a load is, in seconds."""
+
+WEIGHTS_LOOKED_AT = 1 << 16
+"""How many bytes of each file of weights tell one model from another."""
 
 CLOSE_S = 10.0
 """How long the engine's processes may take to end; they hold nothing that is worth waiting for."""
@@ -42,9 +56,11 @@ class Vllm(Engine):
     """A model in vLLM's AsyncLLM, which runs it in a process of its own and batches whatever is asked at once.
 
     `max_model_len` is the most tokens of prompt and output together, `max_num_seqs` how many requests are batched.
-    `gpu_memory_utilization` is the share of the GPU's memory that vLLM takes, weights included; `kv_cache_gib` gives
-    attention a fixed room instead, and is what counts on a CPU. `enforce_eager` does without compiled graphs: slower to
-    generate, quicker to start; None does without them on a CPU only.
+    `gpu_memory_utilization` is the share of a GPU's memory that vLLM takes, weights included; None follows the stage:
+    nine tenths of what of a GPU it has. `kv_cache_gib` gives attention a fixed room instead, and is what counts on a
+    CPU. `tensor_parallel` is over how many GPUs the model is spread, all of them the stage's (`gpus`).
+    `enforce_eager` does without compiled graphs: slower to generate, quicker to start; None does without them on a CPU
+    only.
     """
 
     model: str | None = None
@@ -52,7 +68,8 @@ class Vllm(Engine):
     max_model_len: int = 2048
     max_num_seqs: int = 64
     dtype: str = "bfloat16"
-    gpu_memory_utilization: float = 0.9
+    gpu_memory_utilization: float | None = None
+    tensor_parallel: int = 1
     kv_cache_gib: float | None = None
     enforce_eager: bool | None = None
 
@@ -64,19 +81,55 @@ class Vllm(Engine):
         self._names = (f"unnamed-{n}" for n in itertools.count())
         self._steps = 0
         self._running = 0
+        self._opening: Opening | None = None
 
     def with_model(self, model: str) -> Self:
         return replace(self, model=model)
 
+    def on(self, gpus: float) -> Self:
+        share = GPU_SHARE * min(gpus, 1.0) if gpus else GPU_SHARE
+        return replace(
+            self,
+            gpu_memory_utilization=self.gpu_memory_utilization or share,
+            tensor_parallel=self.tensor_parallel if gpus else 1,
+        )
+
+    def mistake_on(self, gpus: float) -> str | None:
+        taken, spread = self.gpu_memory_utilization, self.tensor_parallel
+        if not (isinstance(spread, int) and not isinstance(spread, bool) and spread >= 1):
+            return f"tensor_parallel={spread!r} must be a whole number of GPUs, at least 1"
+        if taken is not None and not 0 < taken <= 1:
+            return f"gpu_memory_utilization={taken} must be a share of a GPU's memory, over 0 and at most 1"
+        if spread > 1 and gpus != spread:
+            return (
+                f"tensor_parallel={spread} takes {spread} GPUs and the stage has gpus={gpus:g}; give it gpus={spread}"
+            )
+        if gpus > 1 and gpus != spread:
+            return f"gpus={gpus:g} and its vLLM uses one; write Vllm(tensor_parallel={gpus:g}), or gpus=1"
+        if taken is not None and 0 < gpus < 1 and taken > gpus:
+            return (
+                f"gpus={gpus:g} is that part of a GPU and gpu_memory_utilization={taken:g} takes more of its memory; "
+                f"leave it out, or give at most {gpus:g}"
+            )
+        return None
+
+    @property
+    def opening(self) -> Opening | None:
+        return self._opening
+
     async def __aenter__(self) -> Self:
         loop = asyncio.get_running_loop()
         opening = loop.run_in_executor(None, self._open)
+        watch = asyncio.create_task(self._watch_opening())
         try:
             await asyncio.shield(opening)
         except asyncio.CancelledError:
             # Loading cannot be interrupted, so it is undone once it has come to its end.
             opening.add_done_callback(lambda opened: opened.exception() or loop.run_in_executor(None, self._close))
             raise
+        finally:
+            watch.cancel()
+            self._opening = None
         return self
 
     async def __aexit__(
@@ -145,6 +198,16 @@ class Vllm(Engine):
             raise EngineError("this engine is not open: use it as `async with Vllm(model) as engine`")
         return self._llm
 
+    async def _watch_opening(self) -> None:
+        """Look again and again how far the load is, for as long as it takes."""
+        folder = Path(self.model or "").expanduser()
+        self._opening = Opening("starting vLLM" if folder.is_dir() else "fetching the model and starting vLLM")
+        with contextlib.suppress(OSError):  # files that go away meanwhile are for the load itself to trip over
+            weights, me = Weights.of(str(folder)), psutil.Process()
+            while True:
+                self._opening = after(self._opening, await asyncio.to_thread(weights.read_by, me))
+                await asyncio.sleep(LOOK_EVERY_S)
+
     def _open(self) -> None:
         """Load the model; blocks until it can generate."""
         model = _existing(self.model)
@@ -165,7 +228,10 @@ class Vllm(Engine):
                     dtype=self.dtype,
                     max_model_len=self.max_model_len,
                     max_num_seqs=self.max_num_seqs,
-                    gpu_memory_utilization=self.gpu_memory_utilization,
+                    gpu_memory_utilization=self.gpu_memory_utilization or GPU_SHARE,
+                    tensor_parallel_size=self.tensor_parallel,
+                    # Its own processes, on the GPUs that Ray has given this one; never actors of Ray's beside it.
+                    distributed_executor_backend="mp" if self.tensor_parallel > 1 else None,
                     kv_cache_memory_bytes=int(kv_cache_gib * GIB) if kv_cache_gib else None,
                     enforce_eager=on_cpu if self.enforce_eager is None else self.enforce_eager,
                     trust_remote_code=False,
@@ -185,6 +251,16 @@ class Vllm(Engine):
         if self._llm is not None:
             self._llm.shutdown(timeout=CLOSE_S)
         self._llm = None
+
+
+def after(before: Opening, read: float | None) -> Opening:
+    """What vLLM does once so much of the weights was read, and it did that before.
+
+    They are there to be read only while they are loaded; what comes then, compiling too, takes as long as it takes.
+    """
+    if read is not None:
+        return Opening(LOADING, max(read, before.done or 0.0))
+    return Opening(WARMING_UP) if before.phase == LOADING else before
 
 
 async def _outputs(
@@ -266,7 +342,7 @@ def _existing(model: str | None) -> str:
 
 def _expect_memory(model: str, kv_cache_gib: float) -> None:
     """Raises EngineError when the weights and the room for attention do not fit into what is free now."""
-    weights = sum(file.stat().st_size for file in Path(model).glob("*.safetensors")) / GIB
+    weights = Weights.of(model).size / GIB
     free = psutil.virtual_memory().available / GIB
     if weights + kv_cache_gib > free:
         raise EngineError(
@@ -292,15 +368,25 @@ def _why_not(model: str, max_model_len: int, error: Exception) -> str:
 
 
 def _revision(model: str, llm: AsyncLLM) -> str:
-    """A digest of what gives token ids their meaning; for a model from the hub, its commit."""
+    """A digest of the model; for one from the hub, its commit. The same on a GPU and on a CPU."""
     commit = getattr(llm.model_config.hf_config, "_commit_hash", None)
-    if commit:
-        return f"{model}@{commit}"
-    folder = Path(model)
+    return f"{model}@{commit}" if commit else digest(Path(model))
+
+
+def digest(folder: Path) -> str:
+    """What gives token ids their meaning, and enough of the weights to tell other ones of the same shape from them."""
     hashed = hashlib.sha256()
     for file in sorted([*folder.glob("*.json"), *folder.glob("*.jinja"), *folder.glob("tokenizer.model")]):
         hashed.update(f"{file.name}\0".encode() + file.read_bytes())
+    for file in sorted(folder.glob("*.safetensors")):
+        hashed.update(f"{file.name}\0{file.stat().st_size}\0".encode() + _end_of(file))
     return hashed.hexdigest()[:16]
+
+
+def _end_of(file: Path) -> bytes:
+    with file.open("rb") as weights:
+        weights.seek(max(0, file.stat().st_size - WEIGHTS_LOOKED_AT))
+        return weights.read()
 
 
 def _died() -> EngineError:

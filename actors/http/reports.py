@@ -14,7 +14,7 @@ from actors.journal.lag import Lag
 from actors.journal.room import Room
 from actors.pipeline import Pipeline, Stage
 from actors.runtime.presence import WorkerStatus
-from actors.runtime.scaling import Decision
+from actors.runtime.scaling import Decision, Rule
 
 UNDECIDED = "nobody says what was decided; Serve's controller may be away, or without a nats-server"
 
@@ -125,19 +125,23 @@ def _replica(worker: WorkerStatus, now: datetime) -> Report:
         "detail": worker.detail or None,
         "for_s": max(0.0, round(now.timestamp() - worker.since, 1)),
         "jobs": worker.jobs,
+        "role": worker.role,
         "free": worker.free,
+        "done": worker.done,
     }
 
 
 def _scaling(stage: Stage, decision: Decision | None) -> Report:
-    """How many replicas there are to be, and why. A declared number is not decided on."""
+    """How many replicas there are to be, spares among them, and why. A declared number is not decided on."""
     match stage.replicas:
         case int(number):
-            return {"min": number, "max": number, "wanted": number, "reason": "that many were declared"}
+            said = {"min": number, "max": number, "wanted": number, "reason": "that many were declared"}
+            return {**said, "spare": 0}
         case bounds:
             wanted, reason = (decision.replicas, decision.reason) if decision else (None, UNDECIDED)
-            return {"min": bounds.min, "max": bounds.max, "wanted": wanted, "reason": reason}
+            return {"min": rule.least, "max": rule.most, "wanted": wanted, "reason": reason, "spare": bounds.spare}
 
+            rule = Rule.of(stage, bounds)
 
 def room(room: Room) -> Report:
     """How full the log is."""

@@ -13,6 +13,7 @@ class Replicas:
     time), but never fewer than `min` or more than `max`; with `min=0` a stage without work has none. More are started
     at once; there are fewer only after fewer have been enough for `down_after` seconds, and never while one of them
     still starts. When a job has waited longer than `max_wait` seconds and all replicas work, one more is started.
+    On top of all that there are `spare` replicas, loaded and idle: when one that works is lost, a spare takes over.
     """
 
     max: int
@@ -20,6 +21,7 @@ class Replicas:
     lag_per_replica: int | None = None
     max_wait: float = 30.0
     down_after: float = 60.0
+    spare: int = 0
 
     @property
     def mistake(self) -> str | None:
@@ -34,6 +36,8 @@ class Replicas:
             return f"max_wait={self.max_wait!r} must be more than 0 seconds"
         if not self.down_after >= 0:
             return f"down_after={self.down_after!r} must be 0 seconds or more"
+        if not (_is_whole(self.spare) and self.spare >= 0):
+            return f"spare={self.spare!r} must be a whole number, at least 0"
         return None
 
 

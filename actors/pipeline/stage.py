@@ -15,6 +15,8 @@ from actors.contracts.messages import Message
 from actors.contracts.retry import Retry
 from actors.contracts.subjects import RESERVED, is_topic
 from actors.pipeline.job import Job
+from actors.pipeline.overflow import Overflow
+from actors.pipeline.placement import Placeable, Placement
 from actors.pipeline.replicas import Replicas
 
 Resource = AbstractAsyncContextManager[Any]
@@ -33,9 +35,10 @@ class Stage:
     """One typed step, as declared. Calling it calls the function: a stage's unit test is a call.
 
     `takes` are the message types it is given, `gives` those it may return. `gpus` and `cpus` are what one replica
-    occupies; `concurrency` is how many jobs one replica runs at a time; `replicas` is their number, or how it follows
-    the lag. `timeout` is in seconds, for steps that use no engine. `effects` says that running it twice is visible
-    outside, so it is claimed in the log before it begins.
+    occupies, and `accelerator` is of which kind the GPUs are; `concurrency` is how many jobs one replica runs at a
+    time; `replicas` is their number, or how it follows the lag; `overflow` is what helps where those have too much.
+    `timeout` is in seconds, for steps that use no engine. `effects` says that running it twice is visible outside, so
+    it is claimed in the log before it begins.
     """
 
     name: str
@@ -50,6 +53,8 @@ class Stage:
     timeout: float = 60.0
     effects: bool = False
     retry: Retry = DEFAULT_RETRY
+    accelerator: str | None = None
+    overflow: Overflow | None = None
     part_of: Stage | None = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -72,6 +77,16 @@ class Stage:
         return self.part_of or self
 
     @property
+    def on_cpus(self) -> Stage | None:
+        """The same stage as its overflow runs it; None where it has none."""
+        whole, over = self.whole, self.whole.overflow
+        if over is None:
+            return None
+        return replace(
+            whole, gpus=0.0, accelerator=None, cpus=over.cpus, concurrency=over.concurrency, replicas=over.replicas
+        )
+
+    @property
     def is_async(self) -> bool:
         """Whether it runs on the event loop, which it must not block; a plain function runs in a thread."""
         return inspect.iscoroutinefunction(self.run)
@@ -89,6 +104,8 @@ def stage(
     timeout: float = 60.0,
     effects: bool = False,
     retry: Retry = DEFAULT_RETRY,
+    accelerator: str | None = None,
+    overflow: Overflow | None = None,
 ) -> Callable[[Callable[..., Any]], Stage]:
     """Declare a function as a stage; its name becomes the topic, its type hints the routing.
 
@@ -102,12 +119,14 @@ def stage(
         _check_name(name)
         _check_uses(name, uses)
         takes, gives = _signature(name, function, uses is not None)
-        _check_numbers(name, gpus=gpus, cpus=cpus, concurrency=concurrency, timeout=timeout)
+        _check_placement(name, Placement(gpus, cpus, accelerator), uses, overflow)
+        _check_numbers(name, concurrency=concurrency, timeout=timeout)
         _check_replicas(name, replicas)
         if not isinstance(retry, Retry):
             raise StageError(f"stage {name!r}: retry is {retry!r}; give budgets, for example Retry(attempts=3)")
         return Stage(
-            name, function, takes, gives, uses, gpus, cpus, concurrency, replicas, timeout, effects, retry
+            name, function, takes, gives, uses, gpus, cpus, concurrency, replicas, timeout, effects, retry, accelerator,
+            overflow,
         )  # fmt: skip
 
     if misplaced is not None:
@@ -134,9 +153,22 @@ def _check_uses(name: str, uses: object) -> None:
         raise StageError(f"stage {name!r}: uses={uses!r} is no async context manager, so it cannot be opened")
 
 
-def _check_numbers(name: str, *, gpus: float, cpus: float, concurrency: int, timeout: float) -> None:
-    if not (gpus >= 0 and cpus >= 0):
-        raise StageError(f"stage {name!r}: gpus={gpus} and cpus={cpus} must be 0 or more")
+def _check_placement(name: str, placement: Placement, uses: Resource | None, overflow: Overflow | None) -> None:
+    if mistake := placement.mistake:
+        raise StageError(f"stage {name!r}: {mistake}")
+    if isinstance(uses, Placeable) and (mistake := uses.mistake_on(placement.gpus)):
+        raise StageError(f"stage {name!r}: {mistake}")
+    if overflow is None:
+        return
+    if not isinstance(overflow, Overflow):
+        raise StageError(f"stage {name!r}: overflow={overflow!r} must be an Overflow, for example Overflow(after=20)")
+    if mistake := overflow.mistake:
+        raise StageError(f"stage {name!r}: overflow=Overflow(…): {mistake}")
+    if not placement.gpus:
+        raise StageError(f"stage {name!r}: overflow helps a stage with GPUs; add gpus=1, or give it more replicas")
+
+
+def _check_numbers(name: str, *, concurrency: int, timeout: float) -> None:
     if not (isinstance(concurrency, int) and concurrency >= 1):
         raise StageError(f"stage {name!r}: concurrency={concurrency} must be a whole number, at least 1")
     if not timeout > 0:

@@ -24,6 +24,9 @@ HEALTH_TIMEOUT_S = 30.0
 MARGIN_S = 5.0
 """What Serve leaves a replica to stop in, over what the replica takes for itself."""
 
+AWAY_FROM_GPUS = {"headrace-node": "!gpu"}
+"""Ray's words for any machine but those that were started with the label `headrace-node=gpu`."""
+
 STREAMS_PER_REPLICA = 10_000
 """Requests that one HTTP replica has open at most; each open stream is one."""
 
@@ -112,11 +115,12 @@ def _by_lag(stage: Stage, replicas: Replicas) -> AutoscalingConfig:
 
     No `initial_replicas`: every deploy would go back to them, whatever runs.
     """
-    arguments = {"stage": stage.name, "rule": dataclasses.asdict(Rule.of(stage, replicas))}
+    rule = Rule.of(stage, replicas)
+    arguments = {"stage": stage.name, "rule": dataclasses.asdict(rule)}
     policy = AutoscalingPolicy(policy_function=Autoscaler, policy_kwargs=arguments)  # type: ignore[no-untyped-call]
     return AutoscalingConfig(
-        min_replicas=replicas.min,
-        max_replicas=replicas.max,
+        min_replicas=rule.least,
+        max_replicas=rule.most,
         upscale_delay_s=0,
         downscale_delay_s=0,
         policy=policy,
@@ -125,26 +129,63 @@ def _by_lag(stage: Stage, replicas: Replicas) -> AutoscalingConfig:
 
 def stage_application(settings: Settings, stage: Stage) -> serve.Application:
     """The deployment of one stage, on the compute that it asks for."""
-    gpus = stage.gpus if settings.gpus else 0.0
     wanted = stage.replicas
     return loop_application(
         stage.name,
         _StageReplica(settings, stage.name),
         replicas=_by_lag(stage, wanted) if isinstance(wanted, Replicas) else wanted,
-        actor_options={"num_cpus": stage.cpus, "num_gpus": gpus},
+        actor_options=_actor_options(settings, stage),
         drain=settings.drain,
     )
+
+
+def overflow_application(settings: Settings, stage: Stage) -> serve.Application | None:
+    """The deployment of a stage's overflow, None where it has none. Without GPUs there is nothing that it could help,
+    and no replica of it.
+    """
+    if (on_cpus := stage.on_cpus) is None or not isinstance(on_cpus.replicas, int):
+        return None
+    # What is installed for a GPU does not run without one, so there is no falling back on a machine that has one.
+    options = {"num_cpus": on_cpus.cpus, "num_gpus": 0.0, "label_selector": AWAY_FROM_GPUS}
+    return loop_application(
+        overflow_name(stage),
+        _StageReplica(settings, stage.name, overflow=True),
+        replicas=on_cpus.replicas if settings.gpus else 0,
+        actor_options=options,
+        drain=settings.drain,
+    )
+
+
+def overflow_name(stage: Stage) -> str:
+    """What its overflow's application is called; no stage can have that name."""
+    return f"{stage.name}-overflow"
+
+
+def _actor_options(settings: Settings, stage: Stage) -> dict[str, Any]:
+    """What one replica asks of Ray. Where there are GPUs, what needs none stays away from them as long as it can."""
+    if not settings.gpus:
+        return {"num_cpus": stage.cpus, "num_gpus": 0.0}
+    if stage.gpus:
+        kind = {"accelerator_type": stage.accelerator} if stage.accelerator else {}
+        return {"num_cpus": stage.cpus, "num_gpus": stage.gpus, **kind}
+    return {
+        "num_cpus": stage.cpus,
+        "num_gpus": 0.0,
+        "label_selector": AWAY_FROM_GPUS,
+        "fallback_strategy": [{"label_selector": {}}],
+    }
 
 
 class _StageReplica:
     """Makes a stage's replica from what travels to it: the settings and a name. Stages themselves are never pickled."""
 
-    def __init__(self, settings: Settings, stage: str) -> None:
+    def __init__(self, settings: Settings, stage: str, *, overflow: bool = False) -> None:
         self._settings = settings
         self._stage = stage
+        self._overflow = overflow
 
     def __call__(self) -> Loop:
-        return Replica(self._settings, self._stage)
+        return Replica(self._settings, self._stage, overflow=self._overflow)
 
 
 def http_application(name: str, build: Callable[[], ASGIApp], *, replicas: int = 1) -> serve.Application:

@@ -7,16 +7,16 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 from pydantic import ValidationError
 
-from actors.contracts.subjects import Queue, scaling_subject
+from actors.contracts.subjects import scaling_subject
 from actors.journal.connection import ApiError, Link, Unanswered
-from actors.journal.lag import Flow, stage_flows, waits_since
+from actors.journal.lag import stage_flows
 from actors.journal.read import Reader
 from actors.runtime.presence import ASK_S, workers_of
 from actors.runtime.scaling import Decision, Load
+from actors.runtime.waits import Waits
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,6 @@ class Lookout:
         self._urls = list(urls)
         self._stage = stage
         self._stopped = threading.Event()
-        self._oldest: dict[Queue, tuple[int, datetime | None]] = {}
         self.load: Load | None = None
         self.decision: Decision | None = None
 
@@ -66,41 +65,31 @@ class Lookout:
 
     async def _look(self) -> None:
         link = await Link.open(self._urls, f"scaling-{self._stage}:signals")
-        reader = Reader(link)
+        waits = Waits(Reader(link))
         try:
             await link.answer(scaling_subject(self._stage), self._tell)
             while True:
                 try:
-                    self.load = await self._see(link, reader)
+                    self.load = await self._see(link, waits)
                 except (Unanswered, ApiError):
                     await asyncio.sleep(ASK_S)
         finally:
             await link.close()
 
-    async def _see(self, link: Link, reader: Reader) -> Load:
+    async def _see(self, link: Link, waits: Waits) -> Load:
         workers = await workers_of(link, self._stage)
         seen = time.monotonic()
         flows = (await stage_flows(link, [self._stage]))[self._stage]
-        since = [await self._waits_since(reader, flow) for flow in flows]
+        regular = [worker for worker in workers if worker.role != "overflow"]
+        relieved = sum(worker.jobs for worker in workers if worker.role == "overflow")
         return Load(
             at=seen,
             waiting=sum(flow.waiting for flow in flows),
-            running=sum(flow.running for flow in flows),
-            waited=max(((datetime.now(UTC) - at).total_seconds() for at in since if at), default=0.0),
-            ready=sum(worker.state == "ready" for worker in workers),
-            failed=sum(worker.state == "failed" for worker in workers),
+            running=max(0, sum(flow.running for flow in flows) - relieved),
+            waited=await waits.longest(flows),
+            ready=sum(worker.state == "ready" for worker in regular),
+            failed=sum(worker.state == "failed" for worker in regular),
         )
-
-    async def _waits_since(self, reader: Reader, flow: Flow) -> datetime | None:
-        """The same hand-off waits first until another is delivered, so it is read once."""
-        if not flow.waiting:
-            self._oldest.pop(flow.queue, None)
-            return None
-        upto, since = self._oldest.get(flow.queue, (-1, None))
-        if upto != flow.upto or since is None:
-            since = await waits_since(reader, flow)
-            self._oldest[flow.queue] = (flow.upto, since)
-        return since
 
     def _tell(self, _: bytes) -> bytes:
         return self.decision.model_dump_json().encode() if self.decision else b"{}"

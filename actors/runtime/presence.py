@@ -19,9 +19,15 @@ REJOIN_S = 1.0
 
 State = Literal["starting", "loading", "ready", "draining", "failed"]
 
+Role = Literal["regular", "spare", "overflow"]
+
 
 class WorkerStatus(BaseModel):
-    """How a worker is. `detail` says what it does, or what is wrong; `jobs` it runs, `free` more would fit."""
+    """How a worker is. `detail` says what it does, or what is wrong; `jobs` it runs, `free` more would fit.
+
+    `done` is how far it is with what it does, from 0 to 1, where that is known. A `spare` stands by for one that is
+    lost; an `overflow` helps where jobs have waited too long.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -32,6 +38,8 @@ class WorkerStatus(BaseModel):
     jobs: int = 0
     free: int = 0
     since: float = 0.0
+    done: float | None = None
+    role: Role = "regular"
 
 
 class _Question(BaseModel):

@@ -19,12 +19,17 @@ from actors.journal.later import Later
 from actors.journal.pull import Acks
 from actors.journal.topology import ensure
 from actors.pipeline.pipeline import Pipeline
+from actors.pipeline.replicas import Replicas
 from actors.pipeline.stage import Stage
 from actors.runtime.crash_points import Reached, pass_by
 from actors.runtime.pacing import TextLanes
-from actors.runtime.presence import Owners, Presence, State, WorkerStatus
+from actors.runtime.presence import Owners, Presence, Role, State, WorkerStatus
+from actors.runtime.relief import ReliefTurn
+from actors.runtime.scales import Scales
 from actors.runtime.settings import Settings
+from actors.runtime.spare import SpareTurn
 from actors.runtime.step import Bench
+from actors.runtime.turn import Turn
 from actors.runtime.worker import Worker
 from actors.runtime.writer import Pen
 
@@ -74,9 +79,10 @@ class Replica:
     """Connects, says how it is, opens what the stage uses, and works until told to stop.
 
     Nothing that is missing for a while ends it: it goes on trying, says in its presence what is wrong, and jobs wait.
+    With `overflow` it is one of those that help the stage without a GPU.
     """
 
-    def __init__(self, settings: Settings, stage: str, *, reached: Reached = pass_by) -> None:
+    def __init__(self, settings: Settings, stage: str, *, overflow: bool = False, reached: Reached = pass_by) -> None:
         self._settings = settings
         self._reached = reached
         pipelines = load_pipelines(settings.pipelines)
@@ -85,8 +91,13 @@ class Replica:
         if found is None:
             raise UnknownStage(f"no pipeline has a stage {stage!r}; there are: {', '.join(pipelines)}")
         self._stage = found.whole
+        self._overflow = found.whole.overflow if overflow else None
+        if self._overflow and (on_cpus := found.whole.on_cpus):
+            self._stage = on_cpus
         self.name = f"{stage}-{secrets.token_hex(4)}"
         self._worker: Worker | None = None
+        self._turn: Turn | None = None
+        self._opened: Engine | None = None
         self._engine: Engine | None = None
         self._state: State = "starting"
         self._detail = "connecting to nats-server"
@@ -97,15 +108,25 @@ class Replica:
         """How it is now."""
         worker = self._worker
         trouble = worker.trouble if worker else ""
+        opening = self._opened.opening if self._opened and self._state == "loading" else None
+        holds_back = self._turn.holds_back if self._turn else ""
         return WorkerStatus(
             worker=self.name,
             stage=self._stage.name,
             state="draining" if worker and worker.draining else "failed" if trouble else self._state,
-            detail=trouble or self._detail,
+            detail=trouble or (str(opening) if opening else self._detail) or holds_back,
             jobs=worker.jobs if worker else 0,
             free=worker.free if worker else 0,
             since=self._since,
+            done=opening.done if opening else None,
+            role=self._role,
         )
+
+    @property
+    def _role(self) -> Role:
+        if self._overflow:
+            return "overflow"
+        return "spare" if self._turn and self._turn.holds_back else "regular"
 
     async def run(self) -> None:
         """Work until stopped."""
@@ -159,11 +180,30 @@ class Replica:
             TextLanes(),
             Random(),
         )
-        self._worker = Worker(
-            bench, journal.pulls, ack_wait=self._settings.ack_wait, hang_after=self._settings.hang_after
+        scales, turn = Scales(), self._turn_in(journal)
+        worker = self._worker = Worker(
+            bench,
+            journal.pulls,
+            ack_wait=self._settings.ack_wait,
+            hang_after=self._settings.hang_after,
+            weight=scales.weight,
+            holds_back=lambda: bool(turn and turn.holds_back),
         )
+        self._turn = turn
         self._become("ready", "")
-        await self._worker.run()
+        async with scales.following(journal.signals), asyncio.TaskGroup() as group:
+            watch = group.create_task(turn.watch(worker.wake)) if turn else None
+            await worker.run()
+            if watch:
+                watch.cancel()
+
+    def _turn_in(self, journal: Journal) -> Turn | None:
+        """Whose turn it is, where this replica may have to hold back for others."""
+        if self._overflow:
+            return ReliefTurn(journal, self._stage.name, self._overflow.after)
+        if isinstance(self._stage.replicas, Replicas) and (spares := self._stage.replicas.spare):
+            return SpareTurn(journal.signals, self._stage.name, self.name, spares)
+        return None
 
     async def _open_resource(self, stack: contextlib.AsyncExitStack) -> Any:
         """What the stage uses, once it opens; tries again with growing pauses until then."""
@@ -172,6 +212,8 @@ class Replica:
             return None
         if isinstance(uses, Engine) and uses.model is None and self._settings.model:
             uses = uses.with_model(self._settings.model)
+        if isinstance(uses, Engine):
+            uses = self._opened = uses.on(self._stage.gpus if self._settings.gpus else 0.0)
         pause = FIRST_RETRY_S
         while not self._stopping.is_set():
             self._become("loading", f"opening {type(uses).__name__}")

@@ -74,7 +74,10 @@ class Decision(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a stage's load decides on its number of replicas; `concurrency` is how many jobs one of them runs."""
+    """How a stage's load decides on its number of replicas; `concurrency` is how many jobs one of them runs.
+
+    There are from `min` to `max` for the load, and on top of those always `spare`.
+    """
 
     min: int
     max: int
@@ -82,13 +85,30 @@ class Rule:
     concurrency: int
     max_wait: float
     down_after: float
+    spare: int = 0
 
     @classmethod
     def of(cls, stage: Stage, replicas: Replicas) -> Rule:
         per_replica = replicas.lag_per_replica or stage.concurrency
         return cls(
-            replicas.min, replicas.max, per_replica, stage.concurrency, replicas.max_wait, replicas.down_after
-        )  # fmt: skip
+            replicas.min,
+            replicas.max,
+            per_replica,
+            stage.concurrency,
+            replicas.max_wait,
+            replicas.down_after,
+            replicas.spare,
+        )
+
+    @property
+    def least(self) -> int:
+        """The fewest replicas there ever are."""
+        return self.min + self.spare
+
+    @property
+    def most(self) -> int:
+        """The most replicas there ever are."""
+        return self.max + self.spare
 
     def decide(
         self, memory: Memory | None, load: Load | None, *, now: float, target: int
@@ -115,17 +135,20 @@ class Rule:
         return Decision(replicas=memory.most, reason=reason), memory
 
     def _needed(self, load: Load, memory: Memory, target: int) -> tuple[int, str]:
-        """How many the load needs, within the bounds, and why."""
+        """How many the load needs, within the bounds, with those to spare, and why."""
         lag = math.ceil((load.waiting + load.running) / self.lag_per_replica)
-        busy = min(math.ceil(load.running / self.concurrency), target)  # never a reason for more, one against fewer
+        working = max(0, target - self.spare)
+        busy = min(math.ceil(load.running / self.concurrency), working)  # never a reason for more, one against fewer
         needed = max(lag, busy)
         reason = f"{load.waiting} wait and {load.running} run, {self.lag_per_replica} for each replica"
-        if load.waited > self.max_wait and needed <= target:
-            needed = target + self._one_more(load, memory, target)
+        if load.waited > self.max_wait and needed <= working:
+            needed = working + self._one_more(load, memory, target)
             reason = f"a job has waited for {load.waited:.0f} s"
         if needed > self.max:
             reason += f"; {self.max} is the most"
-        return max(self.min, min(needed, self.max)), reason
+        if self.spare:
+            reason += f"; {self.spare} to spare"
+        return max(self.min, min(needed, self.max)) + self.spare, reason
 
     def _one_more(self, load: Load, memory: Memory, target: int) -> bool:
         """Whether another one helps: all that there are work, and the last one has had its time to."""

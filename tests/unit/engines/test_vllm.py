@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from actors.engines import EngineError, Vllm
+from actors.engines.protocol import Opening
+from actors.engines.vllm import GPU_SHARE, after, digest
 
 
 def test_importing_the_engines_loads_neither_vllm_nor_torch() -> None:
@@ -57,3 +59,53 @@ def test_another_model_is_another_engine_with_the_same_options() -> None:
     other = engine.with_model("other")
     assert (other.model, other.max_model_len, other.dtype) == ("other", 1024, "float16")
     assert engine.model is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "declared", "memory", "parallel"),
+    [
+        (1, Vllm(), GPU_SHARE, 1),
+        (0.5, Vllm(), GPU_SHARE / 2, 1),
+        (0.5, Vllm(gpu_memory_utilization=0.4), 0.4, 1),
+        (2, Vllm(tensor_parallel=2), GPU_SHARE, 2),
+        (0, Vllm(tensor_parallel=2), GPU_SHARE, 1),
+    ],
+)
+def test_its_memory_and_its_gpus_follow_the_stage(gpus: float, declared: Vllm, memory: float, parallel: int) -> None:
+    placed = declared.on(gpus)
+    assert placed.gpu_memory_utilization == pytest.approx(memory)
+    assert placed.tensor_parallel == parallel
+
+
+@pytest.mark.parametrize("wrong", [{"tensor_parallel": 0}, {"tensor_parallel": 1.5}, {"gpu_memory_utilization": 1.1}])
+def test_options_that_no_gpu_can_have_are_named(wrong: dict[str, float]) -> None:
+    assert next(iter(wrong)) in (Vllm(**wrong).mistake_on(1) or "")  # type: ignore[arg-type]
+
+
+def test_how_far_a_load_is_never_goes_back_and_ends_with_the_weights() -> None:
+    told, now = [], Opening("starting vLLM")
+    for read in (None, 0.1, 0.4, 0.3, None, None):
+        now = after(now, read)
+        told.append(str(now))
+    assert told == [
+        "starting vLLM",
+        "loading weights, 10 %",
+        "loading weights, 40 %",
+        "loading weights, 40 %",
+        "compiling and warming up",
+        "compiling and warming up",
+    ]
+
+
+def test_a_model_is_known_by_its_words_and_its_weights_wherever_it_runs(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+        (folder / "model.safetensors").write_bytes(b"weights" * 20_000)
+    assert digest(here) == digest(there)
+    (there / "model.safetensors").write_bytes(b"weights" * 19_999 + b"others!")
+    assert digest(here) != digest(there)
+    (there / "model.safetensors").write_bytes(b"weights" * 20_000)
+    (there / "tokenizer.json").write_text("{}")
+    assert digest(here) != digest(there)

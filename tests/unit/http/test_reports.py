@@ -27,9 +27,10 @@ def a_report(
 @pytest.mark.parametrize(
     ("replicas", "decision", "told"),
     [
-        (3, None, {"min": 3, "max": 3, "wanted": 3, "reason": "that many were declared"}),
-        (Replicas(min=1, max=4), DECIDED, {"min": 1, "max": 4, "wanted": 2, "reason": DECIDED.reason}),
-        (Replicas(max=4), None, {"min": 0, "max": 4, "wanted": None, "reason": reports.UNDECIDED}),
+        (3, None, {"min": 3, "max": 3, "wanted": 3, "reason": "that many were declared", "spare": 0}),
+        (Replicas(min=1, max=4), DECIDED, {"min": 1, "max": 4, "wanted": 2, "reason": DECIDED.reason, "spare": 0}),
+        (Replicas(max=4), None, {"min": 0, "max": 4, "wanted": None, "reason": reports.UNDECIDED, "spare": 0}),
+        (Replicas(max=4, spare=1), None, {"min": 1, "max": 5, "wanted": None, "reason": reports.UNDECIDED, "spare": 1}),
     ],
 )
 def test_a_stage_tells_how_many_replicas_it_is_to_have_and_why(
@@ -41,8 +42,11 @@ def test_a_stage_tells_how_many_replicas_it_is_to_have_and_why(
 
 
 def test_a_replica_that_starts_is_told_with_what_it_does_and_for_how_long() -> None:
+    since, doing = NOW.timestamp() - 12.34, "loading weights, 40 %"
     status = WorkerStatus(
-        worker="recite-1", stage="recite", state="loading", detail="opening Scripted", since=NOW.timestamp() - 12.34
+        worker="recite-1", stage="recite", state="loading", detail=doing, since=since, done=0.4, role="overflow"
     )
     (replica,) = a_report(1, workers=(status,)).replicas
-    assert replica == Replica(worker="recite-1", state="loading", detail="opening Scripted", for_s=12.3, free=0)
+    assert replica == Replica(
+        worker="recite-1", state="loading", role="overflow", detail=doing, done=0.4, for_s=12.3, free=0
+    )

@@ -10,7 +10,8 @@ from typing import Any, Optional, cast
 
 import pytest
 
-from actors import Job, Message, Replicas, Retry, StageError, stage
+from actors import Job, Message, Overflow, Replicas, Retry, StageError, stage
+from actors.engines import Vllm
 from actors.engines.scripted import Scripted
 from actors.pipeline.job import StepLog
 
@@ -54,6 +55,33 @@ def test_the_replicas_of_a_stage_are_a_number_or_follow_its_lag() -> None:
     async def polish(draft: Draft, job: Job) -> Answer: ...
 
     assert polish.replicas == Replicas(min=0, max=4, lag_per_replica=2)
+
+
+def test_the_overflow_of_a_stage_is_the_same_stage_on_cpus() -> None:
+    @stage(gpus=1, accelerator="H100", overflow=Overflow(after=20, replicas=2, cpus=4, concurrency=3), concurrency=64)
+    async def polish(draft: Draft, job: Job) -> Answer: ...
+
+    there = polish.on_cpus
+    assert there
+    assert (there.name, there.run, there.takes) == ("polish", polish.run, polish.takes)
+    assert (there.gpus, there.accelerator, there.cpus, there.concurrency, there.replicas) == (0, None, 4, 3, 2)
+    assert write.on_cpus is None
+
+
+@pytest.mark.parametrize(
+    ("gpus", "engine"),
+    [
+        (0, Vllm()),
+        (0.25, Vllm(gpu_memory_utilization=0.25)),
+        (1, Vllm(gpu_memory_utilization=0.95)),
+        (4, Vllm(tensor_parallel=4)),
+    ],
+)
+def test_a_stage_whose_engine_fits_its_gpus_is_taken(gpus: float, engine: Vllm) -> None:
+    @stage(gpus=gpus, uses=engine)
+    async def think(question: Question, job: Job, engine: Vllm) -> Answer: ...
+
+    assert think.gpus == gpus
 
 
 async def test_a_stages_unit_test_is_a_call() -> None:
@@ -177,6 +205,21 @@ def test_a_stage_whose_name_is_no_topic_is_refused(name: str) -> None:
         ({"gpus": -1}, "gpus"),
         ({"cpus": -0.1}, "cpus"),
         ({"cpus": float("nan")}, "cpus"),
+        ({"gpus": float("nan")}, "gpus"),
+        ({"gpus": 1.5}, "a part of one GPU, as 0.5, or whole ones, as 2"),
+        ({"accelerator": "H100"}, "add gpus=1, or leave it out"),
+        ({"accelerator": " ", "gpus": 1}, "for example 'H100'"),
+        ({"uses": Vllm(tensor_parallel=2)}, "give it gpus=2"),
+        ({"uses": Vllm(tensor_parallel=2), "gpus": 1}, "give it gpus=2"),
+        ({"uses": Vllm(tensor_parallel=2), "gpus": 0.5}, "give it gpus=2"),
+        ({"uses": Vllm(), "gpus": 2}, "write Vllm(tensor_parallel=2), or gpus=1"),
+        ({"uses": Vllm(gpu_memory_utilization=0.9), "gpus": 0.5}, "leave it out, or give at most 0.5"),
+        ({"overflow": Overflow(after=20)}, "add gpus=1"),
+        ({"overflow": 20, "gpus": 1}, "Overflow(after=20)"),
+        ({"overflow": Overflow(after=0), "gpus": 1}, "after=0"),
+        ({"overflow": Overflow(after=9, replicas=0), "gpus": 1}, "replicas=0"),
+        ({"overflow": Overflow(after=9, concurrency=True), "gpus": 1}, "concurrency=True"),
+        ({"overflow": Overflow(after=9, cpus=-1), "gpus": 1}, "cpus=-1"),
         ({"concurrency": 0}, "concurrency"),
         ({"concurrency": 1.5}, "concurrency"),
         ({"replicas": -1}, "replicas"),
@@ -189,6 +232,7 @@ def test_a_stage_whose_name_is_no_topic_is_refused(name: str) -> None:
         ({"replicas": Replicas(max=2, lag_per_replica=0)}, "lag_per_replica=0"),
         ({"replicas": Replicas(max=2, max_wait=0)}, "max_wait=0"),
         ({"replicas": Replicas(max=2, down_after=float("nan"))}, "down_after=nan"),
+        ({"replicas": Replicas(max=2, spare=-1)}, "spare=-1"),
         ({"timeout": 0}, "timeout"),
         ({"timeout": float("nan")}, "timeout"),
         ({"retry": 3}, "retry"),

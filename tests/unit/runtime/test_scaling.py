@@ -63,6 +63,19 @@ def test_without_work_there_is_the_least() -> None:
     assert [stage.see() for _ in range(1_000)] == [2] * 1_000
 
 
+def test_there_is_always_one_more_than_the_load_needs_where_one_is_to_spare() -> None:
+    stage = Stage(replace(RULE, spare=1), target=1)
+    assert [stage.see(lag) for lag in (0, 1, 9, 32, 1_000)] == [1, 2, 3, 5, 5]
+    assert stage.reason == "1000 wait and 0 run, 8 for each replica; 4 is the most; 1 to spare"
+    assert (stage.rule.least, stage.rule.most) == (1, 5)
+
+
+def test_what_the_spare_could_do_is_not_counted_when_a_job_waits_for_long() -> None:
+    stage = Stage(replace(RULE, lag_per_replica=100, spare=1), target=2)
+    stage.see(9, waited=29.0)
+    assert {stage.see(9, waited=31.0, after=1.0) for _ in range(40)} == {2, 3}
+
+
 def test_there_are_fewer_only_after_fewer_were_enough_for_so_long() -> None:
     stage = Stage(RULE)
     assert stage.see(32) == 4
@@ -165,6 +178,7 @@ rules = st.builds(
     concurrency=st.integers(1, 20),
     max_wait=st.floats(0.1, 100),
     down_after=st.floats(0, 30),
+    spare=st.integers(0, 2),
 )
 loads = st.builds(
     Load,
@@ -182,28 +196,29 @@ steps = st.tuples(st.floats(0.05, 20.0), st.none() | loads)
 def test_whatever_happens_it_stays_within_its_bounds_and_shrinks_for_a_reason(
     rule: Rule, story: list[tuple[float, Load | None]], at_first: int
 ) -> None:
-    stage = Stage(rule, target=max(rule.min, min(at_first, rule.max)))
+    stage = Stage(rule, target=max(rule.least, min(at_first, rule.most)))
     for after, load in story:
         stage.now += after
         before = stage.target
         stage.decide(load and replace(load, at=stage.now))
-        assert rule.min <= stage.target <= rule.max
+        assert rule.least <= stage.target <= rule.most
+        working = stage.target - rule.spare
         if load is None:
             assert stage.target == before
         if stage.target < before and load:
-            assert stage.target * rule.lag_per_replica >= load.waiting + load.running
-            assert stage.target * rule.concurrency >= load.running
-        if load and stage.target < rule.max:
-            assert stage.target * rule.lag_per_replica >= load.waiting + load.running
+            assert working * rule.lag_per_replica >= load.waiting + load.running
+            assert working * rule.concurrency >= load.running
+        if load and stage.target < rule.most:
+            assert working * rule.lag_per_replica >= load.waiting + load.running
 
 
 @given(rules, st.lists(st.integers(1, 200), min_size=1, max_size=20), st.lists(st.integers(0, 200), max_size=20))
 def test_a_step_in_load_turns_it_round_once(rule: Rule, up: list[int], down: list[int]) -> None:
-    stage = Stage(rule, target=rule.min)
+    stage = Stage(rule, target=rule.least)
     rise_and_fall = [*sorted(up), *sorted(down, reverse=True), *([0] * 200)]
     numbers = [stage.see(lag, after=1.0) for lag in rise_and_fall]
     assert turns(numbers) <= 1
-    assert numbers[-1] == rule.min
+    assert numbers[-1] == rule.least
 
 
 @given(
@@ -216,7 +231,7 @@ def test_a_steady_load_on_replicas_that_start_slowly_makes_it_turn_once(
     rule: Rule, rate: float, work: float, start: int
 ) -> None:
     rule = replace(rule, max_wait=5.0 + rule.max_wait, down_after=30.0 + rule.down_after)  # longer than a job takes
-    stage = Stage(rule, target=rule.min)
+    stage = Stage(rule, target=rule.least)
     assert turns(stage.target for _ in served(stage, rate, work, start)) <= 1
 
 
@@ -227,10 +242,11 @@ def served(stage: Stage, rate: float, work: float, start: int) -> Iterator[None]
     for _ in range(400):
         targets.append(stage.target)
         ready = min(targets[-start - 1 :])
-        running = min(lag, ready * stage.rule.concurrency)
+        working = max(0, ready - stage.rule.spare)
+        running = min(lag, working * stage.rule.concurrency)
         lag = max(0.0, lag + rate - running / work)
         jobs = math.ceil(lag)
-        running = min(jobs, ready * stage.rule.concurrency)
+        running = min(jobs, working * stage.rule.concurrency)
         stage.see(jobs - running, running, after=1.0, ready=ready, waited=(jobs - running) / rate)
         yield
 
