@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import multiprocessing
 import os
+import resource
 import signal
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import psutil
+import pydantic_core
 
 from actors import Retry
 from actors.clock import Clock
@@ -21,6 +23,7 @@ from actors.runtime.replica import Replica
 from actors.runtime.settings import Settings
 from tests.chaos.history import Pen
 from tests.chaos.stories import Narrator, story
+from tests.chaos.wire import move_to
 from tests.pipelines import deliver, fetch
 from tests.serving import listening
 
@@ -31,13 +34,17 @@ DRAIN_S = 2.0
 TOKEN_S = 0.01
 CONCURRENCY = 16
 CHECK_S = 0.5
+MEMORY_LEFT = 128 << 20
 BUDGET = Retry(attempts=3, crashes=1_000, first=0.05)
 """The faults of a run are no fault of its jobs: whatever is killed, none may die of it."""
 
 
 @dataclass(frozen=True)
 class Post:
-    """What one process of the crew does: a worker of a stage (`fetch`, `deliver`), the `front`, or the `clock`."""
+    """What one process of the crew does: a worker of a stage (`fetch`, `deliver`), the `front`, or the `clock`.
+
+    It is in this network namespace, if one is named.
+    """
 
     name: str
     role: str
@@ -46,6 +53,7 @@ class Post:
     replicas: int
     folder: Path
     port: int = 0
+    namespace: str = ""
 
     @property
     def settings(self) -> Settings:
@@ -62,6 +70,8 @@ class Post:
 
 
 def _man(post: Post) -> None:
+    if post.namespace:
+        move_to(post.namespace)
     with contextlib.suppress(asyncio.CancelledError):
         asyncio.run(_work(post))
 
@@ -96,6 +106,7 @@ async def _run_stage(post: Post, stage: str, stopped: asyncio.Event) -> None:
         pen.note("engine.hung", worker=replica.name)
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, hang)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR2, _starve)
     replica = Replica(post.settings, stage)
     pen.note("worker", name=replica.name, post=post.name, pid=os.getpid())
     running, ending = asyncio.create_task(replica.run()), asyncio.create_task(stopped.wait())
@@ -111,6 +122,14 @@ async def _run_stage(post: Post, stage: str, stopped: asyncio.Event) -> None:
             pen.note("worker.unwell", name=replica.name)
             os.kill(os.getpid(), signal.SIGKILL)
     running.result()
+
+
+def _starve() -> None:
+    """Write out more than there is memory for. The allocator has no answer to that but the end of the process."""
+    used = psutil.Process().memory_info().vms
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_LEFT,) * 2)
+    pydantic_core.to_json(["x" * (1 << 20)] * (MEMORY_LEFT >> 20))
 
 
 class Member:

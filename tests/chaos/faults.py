@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from random import Random
-from typing import ClassVar
+from typing import ClassVar, get_args
 
+from actors.journal.disk import stopped_storing
 from actors.journal.server_process import ask
 from actors.journal.topology import JOBS
 from tests.chaos.crew import ACK_WAIT_S, Crew, Member
 from tests.chaos.history import Pen
+from tests.chaos.machine import Machine, Need
+from tests.chaos.tampering import Tampering
+from tests.chaos.wire import Cut
 from tests.lossy import Relay
 from tests.nats_servers import Servers
 
@@ -24,11 +28,15 @@ POLL_S = 0.05
 
 @dataclass(frozen=True)
 class Scene:
-    """What there is to break. `relay` lies between the server and the workers that are far away."""
+    """What there is to break. `relay` lies between the server and the workers that are far away.
+
+    The machine's `wire`, if it has one, is all that joins the worker in another network to it.
+    """
 
     servers: Servers
     crew: Crew
     relay: Relay
+    machine: Machine
     rng: Random
     pen: Pen
 
@@ -42,6 +50,8 @@ class Fault(ABC):
     name: ClassVar[str]
     replicas: ClassVar[Sequence[int]] = (1, 3)
     """On how many servers it makes sense."""
+    needs: ClassVar[Need | None] = None
+    """What not every machine lets us have."""
 
     async def happen(self, scene: Scene) -> None:
         scene.pen.note("fault", name=self.name)
@@ -59,12 +69,12 @@ async def _replaced(member: Member, pid: int) -> None:
         await asyncio.sleep(POLL_S)
 
 
-async def _killed(member: Member, what: signal.Signals = signal.SIGKILL) -> str:
+async def _killed(member: Member, what: signal.Signals = signal.SIGKILL, by: signal.Signals = signal.SIGKILL) -> str:
     process, pid = member.process, member.pid
     member.send(what)
     await _replaced(member, pid)
-    assert process.exitcode == -signal.SIGKILL, f"{member.post.name} ended with {process.exitcode}"
-    return f"{member.post.name} ({pid}) was killed, and {member.pid} has its place"
+    assert process.exitcode == -by, f"{member.post.name} ended with {process.exitcode}"
+    return f"{member.post.name} ({pid}) was ended by {by.name}, and {member.pid} has its place"
 
 
 class KillWorker(Fault):
@@ -114,6 +124,27 @@ class DrainWorker(Fault):
         await _replaced(member, pid)
         assert process.exitcode == 0, f"{member.post.name} ended with {process.exitcode}"
         return f"{member.post.name} ({pid}) drained and ended well"
+
+
+class StarveWorker(Fault):
+    name = "a worker out of memory"
+
+    async def strike(self, scene: Scene) -> str:
+        return await _killed(scene.one_of("fetch", "deliver"), signal.SIGUSR2, by=signal.SIGABRT)
+
+
+class CutWire(Fault):
+    name = "the packets lost between a worker and the server"
+    needs = "wire"
+
+    async def strike(self, scene: Scene) -> str:
+        assert scene.machine.wire, "there is no wire"
+        what = scene.rng.choice(get_args(Cut))
+        async with scene.machine.wire.cut(what) as lost:
+            await asyncio.sleep(PAST_THE_LEASE_S)
+        assert lost, "nothing was cut"
+        assert all(lost), f"packets lost ({what}): {lost}"
+        return f"packets lost ({what}): {lost}"
 
 
 class CutNetwork(Fault):
@@ -173,6 +204,35 @@ class FreezeServer(Fault):
         return f"server {at} did nothing"
 
 
+class SlowDisk(Fault):
+    name = "a server's disk slow to sync"
+    needs = "strace"
+
+    async def strike(self, scene: Scene) -> str:
+        at, delay = scene.rng.randrange(scene.servers.replicas), scene.rng.choice([20, 100, 500])
+        async with Tampering(scene.servers.nodes[at].pid, "fsync", f"delay_enter={delay * 1_000}") as slow:
+            await asyncio.sleep(PAST_THE_LEASE_S)
+        assert slow.hits, "nothing was synced"
+        return f"{slow.hits} syncs of server {at} took {delay} ms longer"
+
+
+class FullDisk(Fault):
+    name = "a server's disk full"
+    needs = "strace"
+
+    async def strike(self, scene: Scene) -> str:
+        at = scene.rng.randrange(scene.servers.replicas)
+        node = scene.servers.nodes[at]
+        async with Tampering(node.pid, "pwrite64", "error=ENOSPC") as full:
+            while not (why := await stopped_storing(node.identity)):  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(POLL_S)
+            await asyncio.sleep(scene.rng.uniform(0.0, ACK_WAIT_S))
+        assert full.hits, "nothing was to be written"
+        await scene.servers.stop(at)  # as the embedded server's supervisor does it once there is room
+        await scene.servers.start(at)
+        return f"server {at} could not write {full.hits} times, said {why!r}, and began again"
+
+
 async def _restarted(servers: Servers, at: int) -> str:
     before = await _identity(servers, at)
     await servers.kill(at)
@@ -198,12 +258,34 @@ FAULTS: tuple[type[Fault], ...] = (
     KillLeader,
     FreezeServer,
     KillEveryWorker,
+    StarveWorker,
+    CutWire,
+    SlowDisk,
+    FullDisk,
 )
 
 
-def faults_for(servers: Servers) -> list[Fault]:
-    """Those that make sense on so many servers."""
-    return [fault() for fault in FAULTS if servers.replicas in fault.replicas]
+class Impossible(Exception):
+    """A fault that was asked for by name cannot happen here."""
+
+
+def faults_for(replicas: int, machine: Machine, asked: Collection[str] = ()) -> list[Fault]:
+    """Those that make sense on so many servers, or of these the ones that are asked for by name.
+
+    Faults that this machine cannot have are told of and left out. Raises Impossible for one that was asked for.
+    """
+    if unknown := set(asked) - {fault.name for fault in FAULTS}:
+        known = "\n  ".join(fault.name for fault in FAULTS)
+        raise Impossible(f"there is no fault {', '.join(map(repr, unknown))}; there are:\n  {known}")
+    wanted = [fault for fault in FAULTS if replicas in fault.replicas and (not asked or fault.name in asked)]
+    possible = [fault() for fault in wanted if fault.needs not in machine.lacks]
+    for need, why in machine.lacks.items():
+        if names := ", ".join(fault.name for fault in wanted if fault.needs == need):
+            told = f"not on this machine: {names} ({why})"
+            if asked:
+                raise Impossible(told)
+            print(told)
+    return possible
 
 
 async def misfortune(scene: Scene, seconds: float, ongoing: Sequence[Fault]) -> None:
@@ -226,6 +308,6 @@ async def misfortune(scene: Scene, seconds: float, ongoing: Sequence[Fault]) -> 
 
 def _same_target(one: Fault, other: Fault) -> bool:
     """Whether the two may meet in one process or connection, where neither could be proven any more."""
-    workers = (KillWorker, KillEveryWorker, PauseWorker, HangEngine, DrainWorker)
-    servers = (KillServer, KillLeader, FreezeServer, CutNetwork)
+    workers = (KillWorker, KillEveryWorker, PauseWorker, HangEngine, DrainWorker, StarveWorker, CutWire)
+    servers = (KillServer, KillLeader, FreezeServer, CutNetwork, CutWire, SlowDisk, FullDisk)
     return any(isinstance(one, group) and isinstance(other, group) for group in (workers, servers))
