@@ -21,7 +21,8 @@ help:
 	@echo 'make chaos     everything goes wrong at once, for a while'
 	@echo '               MINUTES=10  SEED=<a number>  CUTS=10  READERS=2000  RESULT=<file for the figures, .json>'
 	@echo 'make mutants   bugs planted in the code and in the model of the protocol: each must be caught'
-	@echo 'make browser   the tests in a browser'
+	@echo 'make browser   a browser reads while connections are cut and result actors die; it needs chromium'
+	@echo '               READERS=8  SEED=<a number>'
 	@echo 'make bench     the benchmarks, into benchmarks/results/ and README.md'
 	@echo 'make setup     the virtual environment alone; the others do it first'
 	@echo '               PYTHON=python3.11'
@@ -52,8 +53,7 @@ mutants: setup
 	@$(BIN)/python -m tests.model --all
 
 browser: setup
-	@if [ -n "$$(find tests/$@ -name 'test_*.py' 2>/dev/null)" ]; then exec $(BIN)/pytest tests/$@; \
-	else echo 'tests/$@ holds no tests yet'; fi
+	@export READERS="$${READERS:-8}"; exec $(BIN)/pytest tests/browser -s
 
 bench: setup
 	@for name in overhead gpu_vs_cpu recovery report; do $(BIN)/python -m "benchmarks.$$name" || exit; done
