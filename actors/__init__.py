@@ -7,9 +7,23 @@ from actors.contracts.errors import RetryableError, TerminalError
 from actors.contracts.generation import Turn, chat
 from actors.contracts.messages import Message
 from actors.contracts.retry import Retry
-from actors.pipeline import Job, Overflow, Pipeline, PipelineError, Replicas, Stage, StageError, stage
+from actors.pipeline import (
+    CallKey,
+    Job,
+    Overflow,
+    Pipeline,
+    PipelineError,
+    Replicas,
+    Stage,
+    StageError,
+    Tool,
+    ToolError,
+    stage,
+    tool,
+)
 
 __all__ = [
+    "CallKey",
     "Job",
     "Message",
     "Overflow",
@@ -21,7 +35,10 @@ __all__ = [
     "Stage",
     "StageError",
     "TerminalError",
+    "Tool",
+    "ToolError",
     "Turn",
     "chat",
     "stage",
+    "tool",
 ]

@@ -20,6 +20,7 @@ from actors.audit.commands import audit
 from actors.client import DEFAULT_URL, AsyncHeadrace, BadRequest, ClientError, Headrace, Patience, Refused
 from actors.contracts.errors import HeadraceError
 from actors.contracts.subjects import Lane
+from actors.index.commands import index
 from actors.narration import Narration, ending, visible
 from actors.printout import (
     fields,
@@ -56,6 +57,7 @@ app = typer.Typer(
       headrace cancel ID                                   stop it
       headrace dead list                                   see what was given up
       headrace stages                                      see what waits and what runs
+      headrace index FOLDER                                let questions be about your documents
       headrace audit verify                                check the record of everything
     """,
 )
@@ -77,6 +79,7 @@ dead = typer.Typer(
     """,
 )
 app.add_typer(dead, name="dead", short_help="Look at jobs that used up their budget; redrive or discard them.")
+app.command("index", short_help="Index a folder of documents, to be asked about.")(index)
 app.add_typer(audit, name="audit", short_help="Check the log of what happened; export it; rebuild from it.")
 
 Url = Annotated[str, typer.Option("--url", metavar="URL", envvar="HEADRACE_URL", help="The server.")]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from actors.contracts.messages import Message
 
@@ -29,42 +29,49 @@ class Grounded(Message):
     passages: list[Passage]
 
 
-Operator = Literal["+", "-", "*", "/"]
-Number = Annotated[str, Field(pattern=r"^[0-9]{1,12}(\.[0-9]{1,6})?$")]
-
-
 class Call(Message):
-    """One call of a tool, as the model wrote it: a calculation with two numbers."""
+    """One call of a tool, as the model wrote it."""
 
-    tool: Literal["calculate"] = "calculate"
-    left: Number
-    operator: Operator
-    right: Number
+    tool: str
+    arguments: dict[str, JsonValue] = Field(default_factory=dict)
 
-    @property
-    def expression(self) -> str:
-        """The calculation as people write it."""
-        return f"{self.left} {self.operator} {self.right}"
-
-
-class ToolCalls(Message):
-    """The calls that the model wants made before it answers."""
-
-    grounded: Grounded
-    calls: list[Call]
+    def __str__(self) -> str:
+        return f"{self.tool}({', '.join(map(str, self.arguments.values()))})"
 
 
 class Result(Message):
-    """What a call gave: a value, or the error in words, which goes back to the model too."""
+    """What a call gave: a value, or in words why it has none, which the model is told too."""
 
     call: Call
     value: str
+    failed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.call} failed: {self.value}" if self.failed else f"{self.call} = {self.value}"
+
+
+class ToolCalls(Message):
+    """The calls that the model wants made at once, in its `turn` of calling tools, from 1, and all results before.
+
+    With `more` it wants to call others once it knows what these give.
+    """
+
+    grounded: Grounded
+    turn: Annotated[int, Field(ge=1)]
+    calls: Annotated[list[Call], Field(max_length=8)]
+    more: bool = False
+    results: list[Result] = Field(default_factory=list)
 
 
 class ToolResults(Message):
-    """What the calls gave, on the way back to the model."""
+    """What all the calls so far gave, on the way back to the model.
+
+    It is asked for further ones where there is `more`: it said so, or a call of the newest turn failed.
+    """
 
     grounded: Grounded
+    turn: int
+    more: bool = False
     results: list[Result]
 
 
@@ -77,9 +84,9 @@ class Draft(Message):
 
 
 class Answer(Message):
-    """The answer: tidied text, the sources that stand behind it, the calculations made, and its length in words."""
+    """The answer: tidied text, the sources that stand behind it, the calls of tools, and its length in words."""
 
     text: str
     sources: list[str]
-    calculations: list[str]
+    calls: list[str]
     words: int

@@ -2,50 +2,106 @@
 
 from __future__ import annotations
 
-import re
-from typing import Literal
+import functools
+import operator
+from typing import Annotated, Any, Literal
 
-from pydantic import JsonValue, create_model
+from pydantic import BaseModel, Field, JsonValue, create_model
 
 from actors.contracts.generation import Prompt, chat
 from actors.contracts.retry import Retry
 from actors.engines import Engine, Vllm
-from actors.exchange import Call, Draft, Grounded, Operator, Result, ToolCalls, ToolResults
+from actors.exchange import Call, Draft, Grounded, Result, ToolCalls, ToolResults
 from actors.pipeline import Job, stage
+from actors.progress import CHOOSING
+from actors.tools import TOOLS
 
 ANSWER_TOKENS = 100
-CHOICE_TOKENS = 64
+CHOICE_TOKENS = 192
 
-WRITE_THE_SUM = "Answer with the calculation, for example 3 * 20 for 'What is 3 times 20?'"
+TURNS = 3
+"""How often the model may call tools before it answers."""
+
+CALLS = 4
+"""How many calls it may make at once."""
+
+CHOOSE = "Answer with the calls of tools that help with the question."
+
+Offers = dict[str, tuple[str, type[BaseModel]]]
+"""What the model may call: for each tool's name what it is for, and its arguments."""
 
 
 @stage(gpus=1, cpus=0.5, uses=Vllm(), concurrency=64, retry=Retry(attempts=3))
 async def write(prompt: Grounded | ToolResults, job: Job, engine: Engine) -> ToolCalls | Draft:
-    """Ask for a calculation where the question has one to make; else answer aloud."""
-    if isinstance(prompt, Grounded) and len(numbers := numbers_in(prompt.question)) > 1:
-        call = await job.once("call", lambda: _choose(prompt.question, numbers, engine))
-        return ToolCalls(grounded=prompt, calls=[Call.model_validate(call)])
-    grounded = prompt.grounded if isinstance(prompt, ToolResults) else prompt
-    results = prompt.results if isinstance(prompt, ToolResults) else []
-    text = await job.speak(engine, _ground(grounded, results), max_tokens=ANSWER_TOKENS)
-    return Draft(text=text, passages=grounded.passages, results=results)
+    """Call tools that help, for a few turns at most; then answer aloud."""
+    known = prompt if isinstance(prompt, ToolResults) else ToolResults(grounded=prompt, turn=0, results=[])
+    if offers := _offers(known):
+        await job.report(CHOOSING)
+        chosen = await job.once("choice", lambda: _choose(known, offers, engine))
+        if (calls := ToolCalls.model_validate(chosen)).calls:
+            return calls
+    text = await job.speak(engine, _ground(known, engine), max_tokens=ANSWER_TOKENS)
+    return Draft(text=text, passages=known.grounded.passages, results=known.results)
 
 
-def numbers_in(question: str) -> tuple[str, ...]:
-    """The numbers of a question, each once. The calculator is offered only where there are two at least."""
-    return tuple(dict.fromkeys(re.findall(r"\d{1,12}(?:\.\d{1,6})?", question)))
+def _offers(known: ToolResults) -> Offers:
+    """The tools that the model may call now."""
+    if known.turn >= TURNS or (known.turn and not known.more):
+        return {}
+    question = known.grounded.question
+    found = {tool.name: (tool.description, tool.for_question(question)) for tool in TOOLS}
+    offered = {name: (told, arguments) for name, (told, arguments) in found.items() if arguments}
+    if known.grounded.passages:
+        offered.pop("search", None)  # its own words have found something already
+    return offered
 
 
-async def _choose(question: str, numbers: tuple[str, ...], engine: Engine) -> JsonValue:
-    """Decide in silence. The grammar allows the question's own numbers only: a small model's call is always valid."""
-    number = Literal[numbers]  # type: ignore[valid-type]  # known only when the question is
-    choice = create_model("Choice", left=(number, ...), operator=(Operator, ...), right=(number, ...))
-    written = await engine.structured(chat(question, system=WRITE_THE_SUM), choice, max_tokens=CHOICE_TOKENS)
-    return written.model_dump(mode="json")
+async def _choose(known: ToolResults, offers: Offers, engine: Engine) -> JsonValue:
+    """Decide in silence, as a grammar allows it; calls that were made before are not made again."""
+    told = "\n".join(f"{name}: {description}" for name, (description, _) in offers.items())
+    asked = "\n\n".join([known.grounded.question, *(["Calls so far:", *map(str, known.results)] if known.turn else [])])
+    choice = _choice(offers, least=0 if known.turn else 1)
+    written = await engine.structured(chat(asked, system=f"{CHOOSE}\n{told}"), choice, max_tokens=CHOICE_TOKENS)
+    body = written.model_dump(mode="json")
+    wanted = {str(call): call for call in (Call.model_validate(each) for each in body["calls"])}
+    made = {str(result.call) for result in known.results}
+    calls = ToolCalls(
+        grounded=known.grounded,
+        turn=known.turn + 1,
+        calls=[call for name, call in wanted.items() if name not in made],
+        more=body["then"] == "call more",
+        results=known.results,
+    )
+    return calls.model_dump(mode="json")
 
 
-def _ground(grounded: Grounded, results: list[Result]) -> Prompt:
-    """The question after what there is to know about it, calculations first."""
-    known = [f"{r.call.expression} = {r.value}" for r in results] + [p.text for p in grounded.passages]
-    text = "\n".join(known) or "(nothing was found)"
-    return chat(f"Read this text:\n\n{text}\n\nNow answer in two sentences: {grounded.question}")
+def _choice(offers: Offers, *, least: int) -> type[BaseModel]:
+    """What the model may write: some calls of these tools, and whether it then answers."""
+    kinds: list[Any] = []
+    for name, (_, arguments) in offers.items():
+        tool: Any = Literal[name]
+        kinds.append(create_model(f"call_{name}", tool=(tool, ...), arguments=(arguments, ...)))
+    call: Any = functools.reduce(operator.or_, kinds)
+    calls: Any = Annotated[list[call], Field(min_length=least, max_length=CALLS)]
+    then: Any = Literal["answer", "call more"]
+    return create_model("Choice", calls=(calls, ...), then=(then, ...))
+
+
+def _ground(known: ToolResults, engine: Engine) -> Prompt:
+    """The question after what there is to know about it: what tools said first, and as much as the model can take."""
+    pieces = [_told(result) for result in known.results] + [passage.text for passage in known.grounded.passages]
+    while True:
+        text = "\n".join(pieces) or "(nothing was found)"
+        prompt = chat(f"Read this text:\n\n{text}\n\nNow answer in two sentences: {known.grounded.question}")
+        if not pieces or len(engine.encode(prompt)) + ANSWER_TOKENS <= engine.context:
+            return prompt
+        longest = max(pieces, key=len)
+        at = pieces.index(longest)
+        pieces[at : at + 1] = [longest[: len(longest) // 2]] if len(longest) > 100 else []
+
+
+def _told(result: Result) -> str:
+    """A result in the form in which a text has it."""
+    if result.call.tool == "calculator" and not result.failed:
+        return f"{result.call.arguments['expression']} = {result.value}"
+    return str(result)

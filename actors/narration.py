@@ -164,7 +164,7 @@ def _because(reason: str | None) -> str:
 def _share(progress: Progress) -> str:
     if progress.done is None:
         return ""
-    return f" ({progress.done}/{progress.total})" if progress.total is not None else f" ({progress.done})"
+    return f" {progress.done} of {progress.total}" if progress.total is not None else f" ({progress.done})"
 
 
 def _same_place(text: TextIO, notes: TextIO) -> bool:

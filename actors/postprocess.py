@@ -15,7 +15,7 @@ async def polish(draft: Draft, job: Job) -> Answer:
     return Answer(
         text=text,
         sources=[p.source for p in draft.passages],
-        calculations=[f"{r.call.expression} = {r.value}" for r in draft.results],
+        calls=[str(result) for result in draft.results],
         words=len(text.split()),
     )
 

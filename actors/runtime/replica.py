@@ -25,6 +25,7 @@ from actors.runtime.crash_points import Reached, pass_by
 from actors.runtime.pacing import TextLanes
 from actors.runtime.presence import Owners, Presence, Role, State, WorkerStatus
 from actors.runtime.relief import ReliefTurn
+from actors.runtime.resource import as_set
 from actors.runtime.scales import Scales
 from actors.runtime.settings import Settings
 from actors.runtime.spare import SpareTurn
@@ -210,8 +211,7 @@ class Replica:
         uses = self._stage.uses
         if uses is None:
             return None
-        if isinstance(uses, Engine) and uses.model is None and self._settings.model:
-            uses = uses.with_model(self._settings.model)
+        uses = as_set(uses, self._settings)
         if isinstance(uses, Engine):
             uses = self._opened = uses.on(self._stage.gpus if self._settings.gpus else 0.0)
         pause = FIRST_RETRY_S

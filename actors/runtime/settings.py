@@ -28,6 +28,10 @@ class Settings(BaseSettings):
     host: str = Field(default="127.0.0.1", description="Address that HTTP listens on.")
     port: int = Field(default=0, ge=0, le=65535, description="Port for HTTP; 0: the first free one from 8000.")
     model: str = Field(default="", description="Folder or hub name of the language model; empty: the small one.")
+    index: str = Field(default="", description="File of the index that is searched; empty: `index.db` in the data.")
+    egress_allow: str = Field(
+        default="", description="Networks that tools may reach though they are not public, separated by commas."
+    )
     pipelines: tuple[str, ...] = Field(default=DEFAULT_PIPELINES, description="Pipelines, as MODULE:NAME.")
     gpus: bool = Field(default=False, description="Whether stages that ask for GPUs get them, or run on CPUs.")
     ack_wait: float = Field(default=30.0, gt=0, description="Lease of a hand-off without a sign of progress, seconds.")
@@ -42,6 +46,11 @@ class Settings(BaseSettings):
     def checkpoint_folder(self) -> Path:
         """Where checkpoints of the audit log are signed."""
         return Path(self.checkpoints) if self.checkpoints else self.data / "audit"
+
+    @property
+    def index_file(self) -> Path:
+        """The index that is searched."""
+        return (Path(self.index) if self.index else self.data / "index.db").absolute()
 
     @property
     def nats_urls(self) -> list[str]:

@@ -211,7 +211,7 @@ class TestFollow:
             "retrieve: has its Question",
             "write: has its Grounded",
             "write: started by write-1, attempt 1",
-            "write: reading (1/3)",
+            "write: reading 1 of 3",
             "polish: has its Draft",
             "completed (7 prompt tokens, 6 output tokens)",
         ]
