@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,19 +20,25 @@ from actors.contracts.events import Record
 from actors.contracts.fold import fold_job
 from actors.contracts.subjects import Lane, Subject, is_job
 from actors.engines.smollm2 import NAME
+from actors.history import History
 from actors.http import reports
-from actors.http.acceptance import Reception
+from actors.http.acceptance import Received, Reception
 from actors.http.admission import Admission
 from actors.http.author import author
 from actors.http.body import body_of, read_body
-from actors.http.caller import Caller, caller_of
+from actors.http.caller import Caller, Owned, caller_of
 from actors.http.carrier import Carrier
+from actors.http.head import Head
+from actors.http.preference import preference_of
 from actors.http.problem import UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
 from actors.http.reference import document
-from actors.http.submission import Asked, Form, key_of
+from actors.http.submission import Form, key_of
+from actors.http.validator import etag, headers_of, unchanged
+from actors.http.waiting import Waiting, while_there
 from actors.http.wishes import Cancelling
 from actors.journal import Journal, Unanswered, Undecided
 from actors.journal.connection import ApiError
+from actors.journal.follow import Place
 from actors.journal.journal import PatientJournal
 from actors.journal.lag import stage_lag
 from actors.journal.room import check_storing
@@ -47,6 +54,8 @@ from actors.runtime.replica import load_pipelines
 from actors.runtime.scaling import Decision
 from actors.runtime.settings import Settings
 from actors.runtime.writer import Clock, utc_now
+
+log = logging.getLogger(__name__)
 
 PATIENCE_S = 5.0
 """How long a submission waits for a log that does not answer, before its client is told to come back."""
@@ -82,9 +91,10 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
     carrier = Carrier()
     admission = Admission(pipelines.values(), max_jobs=settings.max_jobs, max_backlog=settings.max_backlog)
     reception = Reception(log, admission, deadline=settings.deadline, patience=patience, now=now)
-    actor = Ingress(log, pipelines, carrier, admission, reception, patience=patience, now=now)
+    waiting = Waiting()
+    actor = Ingress(log, pipelines, carrier, admission, reception, waiting, patience=patience, now=now)
     review = Review(log, pipelines, carrier, patience=patience, now=now)
-    openai = OpenAI(log, pipelines.values(), _model(settings), carrier, reception, now=now)
+    openai = OpenAI(log, pipelines.values(), _model(settings), carrier, reception, waiting, now=now)
     forms = [Form(pipeline, max_deadline=settings.max_deadline) for pipeline in pipelines.values()]
     app = FastAPI(title="Headrace", redoc_url=None, redirect_slashes=False, lifespan=actor.running)
     app.openapi_schema = document(forms)
@@ -98,6 +108,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
             Route("/v1/pipelines", actor.pipelines),
             Route("/v1/jobs/{id}", actor.job),
             Route("/v1/jobs/{id}/cancel", actor.cancel, methods=["POST"]),
+            *History(log).routes,
             *review.routes,
             *openai.routes,
             Route("/v1/stages", actor.stages),
@@ -106,6 +117,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
         ]
     )
     answer_with_problems(app)
+    app.add_middleware(Head)
     return app
 
 
@@ -119,6 +131,7 @@ class Ingress:
         carrier: Carrier,
         admission: Admission,
         reception: Reception,
+        waiting: Waiting,
         *,
         patience: float,
         now: Clock,
@@ -126,6 +139,7 @@ class Ingress:
         self._log = log
         self._pipelines = pipelines
         self._reception = reception
+        self._waiting = waiting
         self._patience = patience
         self._now = now
         self._carrier = carrier
@@ -139,11 +153,24 @@ class Ingress:
             await self._carrier.finish()
 
     async def submit(self, form: Form, request: Request) -> Response:
-        """Store a job: 202 once it is on disk, 200 for one that was stored under the same key."""
-        key = key_of(request)
+        """Store a job: 202 once it is on disk, 200 for one that was stored under the same key.
+
+        Where the request prefers to wait, 200 says that the job has its outcome, and 202 that it has not yet.
+        """
+        key, preference = key_of(request), preference_of(request)
         asked = form.read(await body_of(request))
         tenant = caller_of(request).tenant
-        return await self._carrier.carry(self._store(tenant, form.pipeline, asked, key, author(request)))
+        storing = self._reception.receive(tenant, form.pipeline, asked, key, author(request))
+        received = await self._carrier.carry(storing)
+        headers = {"Location": f"/v1/jobs/{received.job}", "Idempotency-Key": key}
+        known = _report(received.job, received.known)
+        if known:
+            headers["Idempotent-Replay"] = "true"
+        if preference.wait is None:
+            return _json(known or _accepted(received), 200 if known else 202, headers)
+        job = Owned(tenant, received.job)
+        report = await while_there(request, self._ended(job, known or _accepted(received), preference.wait))
+        return _json(report, 200 if _has_ended(report) else 202, headers | preference.headers)
 
     async def unknown_pipeline(self, request: Request) -> Response:
         raise Refusal(
@@ -153,15 +180,27 @@ class Ingress:
         )
 
     async def job(self, request: Request) -> Response:
-        """A job as it stands."""
-        id = request.path_params["id"]
+        """A job as it stands; once it has its outcome, where the request prefers to wait for that; 304 for who has it.
+
+        Waiting is reading on where the log was read to: nothing is asked for again and again.
+        """
+        id, preference = request.path_params["id"], preference_of(request)
         if not is_job(id):
             raise unknown_job(id)
         journal = await self._log.connected(READ_PATIENCE_S)
-        records = await _read(journal, await caller_of(request).owner(journal.reader, id), id)
-        if (report := _report(id, records)) is None:
+        job = Owned(await caller_of(request).owner(journal.reader, id), id)
+        records = await _read(journal, job)
+        if (state := fold_job(records)) is None:
             raise unknown_job(id)
-        return _json(report)
+        if preference.wait and state.outcome is None:
+            seen = Place(state.chain.n, state.chain.seq)
+            if await while_there(request, self._waiting.outcome(journal, job, preference.wait, after=seen)):
+                records = await _read_all(journal, job)
+        if (state := fold_job(records)) is None:
+            raise unknown_job(id)
+        tag = etag(state.chain)
+        headers = headers_of(tag) | preference.headers
+        return unchanged(request, headers) or _json(reports.job(id, _lane(records), state), headers=headers)
 
     async def cancel(self, request: Request) -> Response:
         """Stop a job: 200 with its outcome, or 202 once its worker was asked to end it."""
@@ -221,20 +260,28 @@ class Ingress:
             raise unknown_job(id)
         return _json(report, 202 if report["cancelling"] else 200)
 
-    async def _store(self, tenant: str, pipeline: Pipeline, asked: Asked, key: str, by: str) -> Response:
-        job = await self._reception.receive(tenant, pipeline, asked, key, by)
-        headers = {"Location": f"/v1/jobs/{job.job}", "Idempotency-Key": key}
-        if report := _report(job.job, job.known):
-            return _json(report, 200, headers | {"Idempotent-Replay": "true"})
-        return _json(reports.accepted(job.job, job.lane, job.origin), 202, headers)
+    async def _ended(self, job: Owned, known: reports.Report, within: float) -> reports.Report:
+        """The job once it has its outcome; what is `known`, or newer, when that takes longer. It is stored already."""
+        if _has_ended(known):
+            return known
+        try:
+            journal = await self._log.connected(READ_PATIENCE_S)
+            if await self._waiting.outcome(journal, job, within):
+                return _report(job.job, await _read_all(journal, job)) or known
+        except Unanswered as error:
+            log.info("a wait was cut short", extra={"action": "wait_cut", "job": job.job, "reason": str(error)})
+        return known
 
 
-async def _read(journal: Journal, tenant: str, job: str) -> list[Record]:
+async def _read(journal: Journal, job: Owned) -> list[Record]:
     """A job's messages. A replica that lags may not know it yet, so nothing is only believed of the leader."""
-    records = await journal.reader.job(tenant, job)
-    if not records and (last := await journal.reader.last(tenant, job)):
-        records = await journal.reader.job(tenant, job, at_least=last.seq)
-    return records
+    return await journal.reader.job(*job) or await _read_all(journal, job)
+
+
+async def _read_all(journal: Journal, job: Owned) -> list[Record]:
+    """A job's messages as the leader knows them."""
+    last = await journal.reader.last(*job)
+    return await journal.reader.job(*job, at_least=last.seq) if last else []
 
 
 async def _decision(journal: Journal, stage: Stage) -> Decision | None:
@@ -249,10 +296,19 @@ def _model(settings: Settings) -> str:
 
 def _report(job: str, records: list[Record]) -> reports.Report | None:
     state = fold_job(records)
-    if state is None:
-        return None
-    lane: Lane = Subject.parse(records[0].subject).lane
-    return reports.job(job, lane, state)
+    return reports.job(job, _lane(records), state) if state else None
+
+
+def _lane(records: list[Record]) -> Lane:
+    return Subject.parse(records[0].subject).lane
+
+
+def _accepted(received: Received) -> reports.Report:
+    return reports.accepted(received.job, received.lane, received.origin)
+
+
+def _has_ended(report: reports.Report) -> bool:
+    return report["status"] not in ("queued", "running", "input_required")
 
 
 def _json(report: reports.Report, status: int = 200, headers: dict[str, str] | None = None) -> Response:

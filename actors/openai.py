@@ -29,8 +29,9 @@ from actors.http.openai_requests import CreateChat, CreateResponse, asked_of, re
 from actors.http.problem import Refusal, answer_refusals
 from actors.http.stream import EventStream
 from actors.http.submission import key_of
+from actors.http.waiting import Waiting, while_there
 from actors.journal import Journal, Unanswered, Undecided
-from actors.journal.follow import Follower, Place
+from actors.journal.follow import Place
 from actors.journal.forget import audited
 from actors.journal.journal import PatientJournal
 from actors.pipeline import Pipeline
@@ -62,6 +63,7 @@ class OpenAI:
         model: str,
         carrier: Carrier,
         reception: Reception,
+        waiting: Waiting,
         *,
         now: Clock,
         patience: float = STREAM_LIFE_S,
@@ -73,9 +75,9 @@ class OpenAI:
             self._models.setdefault(model, chats[0])
         self._carrier = carrier
         self._reception = reception
+        self._waiting = waiting
         self._now = now
         self._patience = patience
-        self._follower: Follower | None = None
 
     @property
     def routes(self) -> list[BaseRoute]:
@@ -117,7 +119,7 @@ class OpenAI:
         if wanted.stream:
             return self._stream_response(journal, job, await self._records(journal, job))
         if not wanted.background:
-            await self._outcome(journal, job, self._patience)
+            await while_there(request, self._waiting.outcome(journal, job, self._patience))
         return _json(await self._told(journal, job))
 
     async def response(self, request: Request) -> Response:
@@ -164,7 +166,7 @@ class OpenAI:
         if wanted.stream:
             chunks = ChatStream(asked, include_usage=wanted.stream_options.include_usage)
             return _stream(self._chunks(journal, chunks, job))
-        match await self._outcome(journal, job, self._patience):
+        match await while_there(request, self._waiting.outcome(journal, job, self._patience)):
             case None:
                 raise Refusal(errors.TOO_SLOW, "It goes on all the same; stream it, or use /v1/responses.")
             case Completed() as completed:
@@ -197,22 +199,6 @@ class OpenAI:
         records = await self._records(journal, job)
         return answers.response(_known(job, records), records)
 
-    async def _outcome(self, journal: Journal, job: Owned, within: float) -> Outcome | None:
-        """How the job ends; None when it does not within so many seconds."""
-        try:
-            async with asyncio.timeout(within), self._follows(journal).follow(*job, Place()) as items:
-                async for item in items:
-                    if isinstance(item.event, Outcome):
-                        return item.event
-        except TimeoutError:
-            pass
-        return None
-
-    def _follows(self, journal: Journal) -> Follower:
-        if self._follower is None:
-            self._follower = Follower(journal.live, journal.reader)
-        return self._follower
-
     def _stream_response(self, journal: Journal, job: Owned, records: list[Record], after: int = 0) -> EventStream:
         return _stream(self._events(journal, job, _known(job, records), records, after))
 
@@ -240,7 +226,7 @@ class OpenAI:
                         return
             yield DONE
 
-        async with self._follows(journal).follow(*job, seen) as items:
+        async with self._waiting.follower(journal).follow(*job, seen) as items:
             yield frames()
 
     @asynccontextmanager
@@ -253,7 +239,7 @@ class OpenAI:
                         return
             yield DONE
 
-        async with self._follows(journal).follow(*job, Place()) as items:
+        async with self._waiting.follower(journal).follow(*job, Place()) as items:
             yield frames()
 
     async def _stop(self, journal: Journal, job: Owned, by: str) -> JobLog:
@@ -266,7 +252,7 @@ class OpenAI:
         except TimeoutError:
             raise Undecided("the job's log did not answer in time") from None
         if log.state and log.state.outcome is None:
-            await self._outcome(journal, job, STOP_S)
+            await self._waiting.outcome(journal, job, STOP_S)
             await log.read()
         return log
 

@@ -20,6 +20,7 @@ from actors.contracts.subjects import is_job
 from actors.contracts.view import kind_for_readers
 from actors.http.attendance import Attendance, Seat
 from actors.http.caller import Owned, caller_of
+from actors.http.head import Head
 from actors.http.problem import BAD_OPTION, BAD_PLACE, Refusal, answer_with_problems, unknown_job
 from actors.http.stream import EventStream
 from actors.journal import Journal, Unanswered
@@ -58,6 +59,7 @@ def results(
     app = Starlette(routes=[Route("/{id}", actor.events)], lifespan=actor.running)
     app.router.redirect_slashes = False
     answer_with_problems(app)
+    app.add_middleware(Head)
     return app
 
 

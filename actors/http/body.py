@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import from_json
 from starlette.requests import Request
 
-from actors.http.problem import BAD_MEDIA_TYPE, INVALID, MALFORMED, TOO_LARGE, Refusal, fault
+from actors.http.problem import BAD_MEDIA_TYPE, INVALID, MALFORMED, TOO_LARGE, TOO_SLOW, Refusal, fault
 
 M = TypeVar("M", bound=BaseModel)
 
 MAX_BODY = 1 << 20
+BODY_S = 30.0
+"""How long a body may take to arrive, in seconds: who sends it a byte at a time holds a connection all the while."""
+
 MAX_FAULTS = 20
 """How many faults of one body are named."""
 
@@ -30,22 +35,42 @@ async def body_of(request: Request, *, optional: bool = False) -> bytearray:
     length = request.headers.get("Content-Length", "")
     if length.isdecimal() and int(length) > MAX_BODY:
         raise too_large()
-    body = bytearray()
-    async for piece in request.stream():
-        body += piece
-        if len(body) > MAX_BODY:
-            raise too_large()
+    try:
+        async with asyncio.timeout(BODY_S):
+            body = await _whole(request)
+    except TimeoutError:
+        raise _too_slow() from None
     if optional and body:
         _check_type(request)
     return body
 
 
+async def _whole(request: Request) -> bytearray:
+    body = bytearray()
+    async for piece in request.stream():
+        body += piece
+        if len(body) > MAX_BODY:
+            raise too_large()
+    return body
+
+
 def json_in(body: bytes | bytearray) -> Any:
-    """What a body says. Raises Refusal (400) when that is not JSON as the log can keep it."""
+    """What a body says. Raises Refusal (400) when that is not JSON as the log can keep it, or says a thing twice."""
     try:
-        return from_json(body, allow_inf_nan=False)
+        said = from_json(body, allow_inf_nan=False)
     except ValueError as error:
         raise malformed(str(error)) from None
+    # Some readers take the first of two and some the last: whoever looked at it on the way may have seen another one.
+    json.loads(body, object_pairs_hook=_expect_once, parse_int=len, parse_float=len)
+    return said
+
+
+def _expect_once(pairs: list[tuple[str, object]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise malformed(f"one object in it has {name[:64]!r} twice")
+        seen.add(name)
 
 
 def read_body(model: type[M], body: bytes | bytearray, detail: str = "Correct what `errors` names.") -> M:
@@ -71,6 +96,11 @@ def too_large() -> Refusal:
     return Refusal(
         TOO_LARGE, f"A job may have {MAX_BODY:,} bytes. Keep large data elsewhere and send its address.", limit=MAX_BODY
     )
+
+
+def _too_slow() -> Refusal:
+    detail = f"Its body took over {BODY_S:g} s to arrive. Send it in one go; the same request again is safe with a key."
+    return Refusal(TOO_SLOW, detail, headers={"Connection": "close"})
 
 
 def too_deep() -> Refusal:

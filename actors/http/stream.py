@@ -59,7 +59,7 @@ class EventStream(Response):
         """Whether the client is still there when it is over."""
         writing = asyncio.create_task(self._write(frames, send))
         beating = asyncio.create_task(self._beat(send))
-        gone = asyncio.create_task(_until_gone(receive))
+        gone = asyncio.create_task(until_gone(receive))
         try:
             await asyncio.wait({writing, gone}, timeout=self._life, return_when=asyncio.FIRST_COMPLETED)
             if writing.done():
@@ -89,6 +89,7 @@ async def _send(send: Send, frame: bytes) -> None:
     await send({"type": "http.response.body", "body": frame, "more_body": True})
 
 
-async def _until_gone(receive: Receive) -> None:
+async def until_gone(receive: Receive) -> None:
+    """Until the client of a request has gone away; what it still sends is passed over."""
     while (await receive())["type"] != "http.disconnect":
         pass
