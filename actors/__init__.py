@@ -3,7 +3,7 @@
 What a user declares comes from here; importing it loads neither Ray nor NATS nor vLLM.
 """
 
-from actors.contracts.errors import RetryableError, TerminalError
+from actors.contracts.errors import NotAnswered, RetryableError, TerminalError
 from actors.contracts.generation import Turn, chat
 from actors.contracts.messages import Message
 from actors.contracts.retry import Retry
@@ -26,6 +26,7 @@ __all__ = [
     "CallKey",
     "Job",
     "Message",
+    "NotAnswered",
     "Overflow",
     "Pipeline",
     "PipelineError",

@@ -53,7 +53,8 @@ app = typer.Typer(
     First steps:
       headrace up                                          start everything here
       headrace submit analysis "What is a headrace?" -f    submit a job and watch it
-      headrace show ID                                     see how it stands, and why it waits
+      headrace show ID                                     see how it stands, why it waits, what it asks
+      headrace answer ID yes                               answer what it asks
       headrace cancel ID                                   stop it
       headrace dead list                                   see what was given up
       headrace stages                                      see what waits and what runs
@@ -239,7 +240,7 @@ def follow(
 
 @app.command(short_help="Show how a job stands, and why it waits.")
 def show(id: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
-    """Show how a job stands: where it is, why it waits, what it answered or what went wrong.
+    """Show how a job stands: where it is, why it waits, what it asks, what it answered or what went wrong.
 
     \b
     Examples:
@@ -251,7 +252,7 @@ def show(id: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
         if as_json:
             typer.echo(job.model_dump_json(by_alias=True, indent=2))
             return
-        waits = "" if job.ended else _asked_why(headrace, job)
+        waits = "" if job.ended or job.question else _asked_why(headrace, job)
     typer.echo(job_printout(job, waits=waits))
 
 
@@ -281,6 +282,45 @@ def cancel(
         typer.echo(f"job {job.id} is {job.status.replace('_', ' ')}")
     if job.ended and job.status != "cancelled":
         raise typer.Exit(1)
+
+
+@app.command(short_help="Answer what a job asks.")
+def answer(
+    id: JobId,
+    answer: Annotated[
+        str,
+        typer.Argument(
+            metavar="ANSWER",
+            help="Text where text is asked for, else JSON; @FILE reads a file, - the standard input.",
+        ),
+    ],
+    question: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="Which question is meant.", show_default="the one that is asked now"),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Answer what a job asks; it goes on then. `headrace show ID` has the question, and what is expected.
+
+    Doing it again is harmless. What was settled otherwise meanwhile stays so, and the exit status is 1.
+
+    \b
+    Examples:
+      headrace answer ID "Lower Mill"
+      headrace answer ID true
+      headrace answer ID '{"year": 1850}'
+      headrace answer ID @letter.txt --question 7
+    """
+    said = _read_input(answer)
+    with Headrace(url, patience=ASKING) as headrace:
+        asked = headrace.job(id).question
+        wants_text = asked is not None and asked.expects.get("type") == "string"
+        job = headrace.answer(id, said if wants_text else _any_json(said), question=question)
+    if as_json:
+        typer.echo(job.model_dump_json(by_alias=True, indent=2))
+    else:
+        typer.echo(f"job {job.id} goes on; watch it with: headrace follow {job.id}")
 
 
 @dead.command("list", short_help="List dead letters that nobody has reviewed.")
@@ -490,6 +530,14 @@ def _object(text: str) -> dict[str, Any]:
         raise typer.BadParameter(
             f"it begins with {{ and is not JSON: {error}; text that begins so goes in as JSON too", param_hint="INPUT"
         ) from error
+
+
+def _any_json(text: str) -> object:
+    """What `text` says as JSON; itself where it is none, as a word is."""
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except (ValueError, RecursionError):
+        return text
 
 
 def _no_constant(name: str) -> NoReturn:

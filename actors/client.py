@@ -97,6 +97,14 @@ class Unintelligible(ClientError):
     """Something answers, but not as Headrace does: another server, or another version."""
 
 
+class NothingAsked(HeadraceError):
+    """There is nothing to answer: `job` says how it stands."""
+
+    def __init__(self, job: Job) -> None:
+        super().__init__(f"job {job.id} asks nothing; it is {job.status.replace('_', ' ')}")
+        self.job = job
+
+
 class NotCompleted(HeadraceError):
     """The job ended without an answer; `job` says how, and what it said on the way."""
 
@@ -292,6 +300,22 @@ class AsyncHeadrace:
     async def cancel(self, id: str, *, reason: str | None = None) -> Job:
         """Stop the job; doing it again is harmless. It has its outcome when this returns, or is `cancelling`."""
         return _read(Job, await self._ask("POST", f"/v1/jobs/{quote(id, safe='')}/cancel", _Wish.of(reason=reason)))
+
+    async def answer(self, id: str, answer: object, *, question: int | None = None) -> Job:
+        """Answer what the job asks; doing it again is harmless. It goes on when this returns.
+
+        `answer` is a message, or JSON, that fits what the question expects. `question` says which question is meant, by
+        its `id`; where that is not said, the one that is asked now. Raises Refused when it was settled otherwise, and
+        NothingAsked when the job asks nothing.
+        """
+        if question is None:
+            job = await self.job(id)
+            if job.question is None:
+                raise NothingAsked(job)
+            question = job.question.id
+        body = answer.model_dump(mode="json") if isinstance(answer, BaseModel) else answer
+        wish = _Wish(_json({"question": question, "answer": body}))
+        return _read(Job, await self._ask("POST", f"/v1/jobs/{quote(id, safe='')}/input", wish))
 
     async def wait(self, id: str) -> Job:
         """The job once it has its outcome, whatever that is."""
@@ -490,6 +514,10 @@ class Headrace:
     def cancel(self, id: str, *, reason: str | None = None) -> Job:
         """Stop the job; doing it again is harmless. It has its outcome when this returns, or is `cancelling`."""
         return _now(self._client.cancel(id, reason=reason))
+
+    def answer(self, id: str, answer: object, *, question: int | None = None) -> Job:
+        """Answer what the job asks; see `AsyncHeadrace.answer`."""
+        return _now(self._client.answer(id, answer, question=question))
 
     def wait(self, id: str) -> Job:
         """The job once it has its outcome, whatever that is."""

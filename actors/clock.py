@@ -9,7 +9,7 @@ import logging
 import secrets
 
 from actors.audit.notary import Notary
-from actors.contracts.events import Aborted, Expired, HandOff, NotAnEvent, Record
+from actors.contracts.events import HandOff, NotAnEvent, Record
 from actors.contracts.subjects import Queue, Subject
 from actors.delays import Delays
 from actors.forgetting import Forgetting
@@ -17,6 +17,7 @@ from actors.journal.connection import Unanswered
 from actors.journal.journal import Journal
 from actors.journal.lag import ack_floor, queues_of
 from actors.repair import Repair
+from actors.runtime.again import end_overdue
 from actors.runtime.job_log import JobLog
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
@@ -115,12 +116,7 @@ class Clock:
         step = state.step if state else None
         if state is None or step is None or state.outcome or step.open or step.handoff_seq != record.seq:
             return False
-        outcome = Expired if state.started else Aborted
-        text = job.text_digest
         # Refused: somebody went on with it, and the next round looks again.
-        ended = await job.append(lambda stamp: outcome(**stamp, origin=state.origin, usage=step.total, text=text))
-        if ended:
-            log.info(
-                "ended an overdue job", extra={"action": "job_overdue", "job": job.job, "outcome": outcome.__name__}
-            )
+        if ended := await end_overdue(job, state, step):
+            log.info("ended an overdue job", extra={"action": "job_overdue", "job": job.job})
         return ended

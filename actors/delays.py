@@ -1,4 +1,4 @@
-"""Delays: what was put off is given out again when its time has come."""
+"""Delays: what was put off goes on when its time has come: a start, a retry, or a question that nobody answered."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import asyncio
 import logging
 from datetime import timedelta
 
-from actors.contracts.events import HandOff
 from actors.contracts.fold import JobState, StepState
 from actors.journal.connection import Unanswered
 from actors.journal.journal import Journal
 from actors.journal.later import Due, Later
+from actors.runtime.again import WakeUp, wake_up, wakes_at
 from actors.runtime.job_log import JobLog
-from actors.runtime.writer import Clock, FactStamp
+from actors.runtime.writer import Clock
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ EARLY = timedelta(seconds=10)
 
 
 class Delays:
-    """Gives the steps out again that are due. There may be two at it: the second append is refused."""
+    """Looks after the jobs that are due. There may be two at it: the second append is refused."""
 
     def __init__(self, by: str, now: Clock) -> None:
         self._by = by
@@ -40,7 +40,7 @@ class Delays:
             await asyncio.sleep(LOOK_S)
 
     async def round(self, journal: Journal) -> int:
-        """Give out what is due now; how many steps. Raises Unanswered."""
+        """Look after what is due now; how many jobs went on or ended. Raises Unanswered."""
         later, given = Later(journal.signals), 0
         for due in await later.due():
             given += await self._look_after(journal, later, due)
@@ -49,38 +49,18 @@ class Delays:
 
     async def _look_after(self, journal: Journal, later: Later, due: Due) -> bool:
         job = JobLog(journal, due.tenant, due.job, by=self._by, now=self._now)
-        await job.read()
-        while (step := _idle_step(job.state)) is not None and step.handoff.n == due.n:
-            if step.retry_at is not None and step.retry_at - self._now() > EARLY:
-                await later.put_off(due.tenant, due.job, due.n, step.retry_at)
+        while (state := await job.read()) is not None and (step := _idle_step(state)) and step.handoff.n == due.n:
+            time = wakes_at(step)
+            if time is not None and time - self._now() > EARLY:
+                await later.put_off(due.tenant, due.job, due.n, time)
                 return False
-            if await give_out_again(job, step):
-                log.info("gave out again what was put off", extra={"action": "delay_over", "job": due.job})
+            if (done := await wake_up(job, state, step)) is not WakeUp.REFUSED:
+                log.info("what was put off goes on", extra={"action": "delay_over", "job": due.job, "done": done.name})
                 return True
         return False
 
 
-def _idle_step(state: JobState | None) -> StepState | None:
+def _idle_step(state: JobState) -> StepState | None:
     """The step of a job that nobody runs; None where somebody does, or the job has its outcome."""
-    step = state.step if state and not state.outcome else None
+    step = None if state.outcome else state.step
     return None if step is None or step.open else step
-
-
-async def give_out_again(job: JobLog, step: StepState) -> bool:
-    """Append a hand-off that gives the same step out again; what it has cost and stored so far counts on.
-
-    False when the job's log has gone on.
-    """
-    before = step.handoff
-
-    def build(stamp: FactStamp) -> HandOff:
-        return HandOff(
-            **stamp,
-            stage=before.stage,
-            of=before.first_n,
-            origin=before.origin,
-            message=before.message,
-            usage=before.usage,
-        )
-
-    return await job.append(build)

@@ -45,6 +45,7 @@ from actors.journal.room import check_storing
 from actors.journal.topology import JOBS, ensure
 from actors.openai import OpenAI
 from actors.pipeline import Pipeline, Stage
+from actors.questions import Questions
 from actors.review import Review
 from actors.runtime.cancel import cancel
 from actors.runtime.job_log import JobLog
@@ -93,6 +94,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
     reception = Reception(log, admission, deadline=settings.deadline, patience=patience, now=now)
     waiting = Waiting()
     actor = Ingress(log, pipelines, carrier, admission, reception, waiting, patience=patience, now=now)
+    questions = Questions(log, carrier, patience=patience, now=now)
     review = Review(log, pipelines, carrier, patience=patience, now=now)
     openai = OpenAI(log, pipelines.values(), _model(settings), carrier, reception, waiting, now=now)
     forms = [Form(pipeline, max_deadline=settings.max_deadline) for pipeline in pipelines.values()]
@@ -109,6 +111,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
             Route("/v1/jobs/{id}", actor.job),
             Route("/v1/jobs/{id}/cancel", actor.cancel, methods=["POST"]),
             *History(log).routes,
+            *questions.routes,
             *review.routes,
             *openai.routes,
             Route("/v1/stages", actor.stages),

@@ -21,6 +21,7 @@ from actors.replies import (
     Event,
     Gap,
     HandedOff,
+    InputRequired,
     Outcome,
     Progress,
     Reset,
@@ -60,7 +61,7 @@ class Narration:
             case Delta():
                 self._speak(event)
                 return
-            case HandedOff() | StepStarted() | Progress():
+            case HandedOff() | StepStarted() | InputRequired() | Progress():
                 self._stage = event.stage
             case Completed(answer=answer) if not self._said:
                 self._write(answer_text(answer))
@@ -100,6 +101,10 @@ def line(event: Event, stage: str = "") -> str:
     """What happened, in one line; `stage` is where the job is, for the events that do not say it."""
     where = getattr(event, "stage", None) or stage or "the step"
     match event:
+        case HandedOff(question=int(number), timed_out=timed_out):
+            return f"{where}: {'nobody answered' if timed_out else 'has an answer to'} question {number}"
+        case HandedOff(start_at=datetime() as start):
+            return f"{where}: has its {event.type}, and starts at {start.astimezone():%Y-%m-%d %H:%M:%S}"
         case HandedOff():
             return f"{where}: has its {event.type}"
         case StepStarted():
@@ -112,6 +117,9 @@ def line(event: Event, stage: str = "") -> str:
             return f"{where}: handed back unfinished{_because(event.reason)}"
         case StepPart():
             return f"{where}: stored {event.key or 'a piece'}"
+        case InputRequired():
+            until = f", until {event.until.astimezone():%Y-%m-%d %H:%M:%S}" if event.until else ""
+            return f"{where}: asks question {event.n}{until}: {event.question}"
         case CancelRequested():
             return f"cancel requested{_because(event.reason)}"
         case Progress():

@@ -33,9 +33,15 @@ def job_printout(job: Job, *, waits: str = "") -> str:
     where += ", being stopped" if job.cancelling else ""
     attempt = f", attempt {job.attempts}" if job.attempts > 1 else ""
     partial = job.text if not job.ended else None
+    asks = job.question
     facts = {
         "job": job.id,
         "status": job.status.replace("_", " ") + where + attempt,
+        "asks": asks.question if asks else "",
+        "expects": expected(asks.expects) if asks else "",
+        "misfit": (asks.misfit if asks else "") or "",
+        "reply": f"headrace answer {job.id} ANSWER" if asks else "",
+        "until": _moment(job.waits_until) if job.waits_until else "",
         "waits": waits,
         "pipeline": f"{job.pipeline} {job.version}",
         "lane": job.lane,
@@ -128,17 +134,17 @@ def _stage_row(stage: StageReport) -> tuple[str, ...]:
     return (stage.stage, str(stage.waiting), str(stage.running), age(stage.oldest_age_s), *cells, replicas)
 
 
+def _kind(replica: Replica) -> str:
+    """What it is to the load: its state, or what it is for when it is ready for something else."""
+    return replica.role if replica.state == "ready" and replica.role != "regular" else replica.state
+
+
 def _scaling(scaling: Scaling) -> str:
     wanted = "an unknown number" if scaling.wanted is None else str(scaling.wanted)
     return f"{wanted} wanted, of {scaling.min} to {scaling.max}: {scaling.reason}"
 
 
 def _replica(replica: Replica) -> str:
-def _kind(replica: Replica) -> str:
-    """What it is to the load: its state, or what it is for when it is ready for something else."""
-    return replica.role if replica.state == "ready" and replica.role != "regular" else replica.state
-
-
     detail = f": {replica.detail}" if replica.detail else ""
     so_long = f", for {age(replica.for_s)}" if replica.for_s is not None and replica.state != "ready" else ""
     return f"{replica.worker} is {replica.state}{detail}{so_long}"
@@ -160,6 +166,11 @@ def _outline(pipeline: PipelineReport) -> str:
             f"  try      headrace submit {pipeline.name} {example} --follow",
         )
     )
+
+
+def expected(schema: JsonSchema) -> str:
+    """What an answer has to be, in words."""
+    return fields(schema) if "properties" in schema else _type(schema)
 
 
 def fields(schema: JsonSchema) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from actors.contracts.subjects import DEAD, DONE, Address, Queue, Subject, facts
-from actors.delays import give_out_again
+from actors.contracts.subjects import DEAD, DONE, PUT_OFF, Address, Queue, Subject, facts
 from actors.journal.journal import Journal
 from actors.journal.lag import ack_floor, queues_of
 from actors.journal.later import Later
+from actors.runtime.again import WakeUp, wake_up, wakes_at
 from actors.runtime.cancel import cancel
 from actors.runtime.job_log import JobLog
 from actors.runtime.presence import Owners
@@ -23,8 +23,9 @@ Floors = dict[Queue, int]
 class Repair:
     """Looks for hand-offs that count as acknowledged though the log does not show them done.
 
-    None should be there. A consumer whose state was damaged, an ack that was sent by hand, or a delay that was lost
-    would make one; the job would wait for ever, and its client with it.
+    None should be there, but of jobs that wait for their time or for a person; of those it sees to it that their time
+    is noted. A consumer whose state was damaged, an ack that was sent by hand, or a delay that was lost would make one;
+    the job would wait for ever, and its client with it.
     """
 
     def __init__(self, stages: Sequence[str], by: str, now: Clock) -> None:
@@ -33,7 +34,7 @@ class Repair:
         self._now = now
 
     async def round(self, journal: Journal) -> int:
-        """Look at every job that has no outcome; how many were given out again. Raises Unanswered."""
+        """Look at every job that has no outcome; how many lost ones go on, or were ended. Raises Unanswered."""
         # First the floors: what is acknowledged by then has its next message in the log when that is read.
         queues = await queues_of(journal.signals, self._stages)
         floors = {queue: await ack_floor(journal.signals, queue) for queue in queues}
@@ -43,8 +44,9 @@ class Repair:
         return given
 
     async def _open(self, journal: Journal) -> set[Address]:
-        """The jobs that were handed to a stage and have no outcome."""
-        handed = {job for stage in self._stages for job in await self._jobs(journal, facts(stage))}
+        """The jobs that were handed to a stage, or put off before that, and have no outcome."""
+        topics = (*self._stages, PUT_OFF)
+        handed = {job for topic in topics for job in await self._jobs(journal, facts(topic))}
         return handed - await self._jobs(journal, facts(DONE)) - await self._jobs(journal, facts(DEAD))
 
     @staticmethod
@@ -65,18 +67,21 @@ class Repair:
         job = JobLog(journal, found.tenant, found.job, by=self._by, now=self._now)
         while (state := await job.read()) is not None and not state.outcome and (step := state.step) is not None:
             subject = Subject.parse(job.records[-1].subject)
-            if step.handoff_seq > floors.get(Queue(step.handoff.stage, subject.lane, subject.share), 0):
+            floor = floors.get(Queue(step.handoff.stage, subject.lane, subject.share), 0)
+            if step.handoff_seq > floor and not step.handoff.start_at:
                 return False
             if step.open and step.owner and await self._runs(journal, step.owner.worker, step.owner.claim):
                 return False
             if step.cancel:  # only an outcome may follow that
                 await cancel(job, Owners(journal.signals), step.cancel_reason)
                 return False
-            if not step.open and step.retry_at is not None and step.retry_at > self._now():
-                await Later(journal.signals).put_off(found.tenant, found.job, step.handoff.n, step.retry_at)
+            time = None if step.open else wakes_at(step)
+            if time is not None and time > self._now():
+                await Later(journal.signals).put_off(found.tenant, found.job, step.handoff.n, time)
                 return False
-            if await give_out_again(job, step):
-                log.error("gave out again a job that was lost", extra={"action": "job_repaired", "job": found.job})
+            if (done := await wake_up(job, state, step)) is not WakeUp.REFUSED:
+                told = {"action": "job_repaired", "job": found.job, "done": done.name}
+                log.error("found a job that was lost", extra=told)
                 return True
         return False
 

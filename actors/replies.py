@@ -71,16 +71,32 @@ class Accepted(Reply):
     links: dict[str, str] = Field(default_factory=dict)
 
 
+class Question(Reply):
+    """What a job asks a person. An answer names its `id`, and fits `expects`, a JSON schema.
+
+    After `until` nobody is asked any more. `misfit` says why the answer before was none.
+    """
+
+    id: int
+    question: str
+    expects: JsonSchema = Field(default_factory=dict)
+    until: Instant | None = None
+    misfit: str | None = None
+
+
 class Job(Accepted):
     """A job as it stands. `text` is what it has said so far, `answer` the body of its answer once it is completed.
 
-    `cancelling` says that it was asked to stop and its worker has not ended it yet.
+    `cancelling` says that it was asked to stop and its worker has not ended it yet. `question` is what it asks, and
+    `waits_until` the time until which it is put off, or may be answered.
     """
 
     cancelling: bool = False
     updated: Instant
     stage: str | None = None
     attempts: int = 0
+    waits_until: Instant | None = None
+    question: Question | None = None
     reason: str | None = None
     text: str | None = None
     answer: dict[str, Any] | None = None
@@ -91,7 +107,7 @@ class Job(Accepted):
 
     @property
     def ended(self) -> bool:
-        return self.status not in ("queued", "running")
+        return self.status not in ("queued", "running", "input_required")
 
 
 class DeadLetterSummary(Reply):
@@ -193,7 +209,9 @@ class Replica(Reply):
 
     worker: str
     state: Literal["starting", "loading", "ready", "draining", "failed"]
+    role: Literal["regular", "spare", "overflow"] = "regular"
     detail: str | None = None
+    done: float | None = None
     for_s: float | None = None
     jobs: int = 0
     free: int | None = None
@@ -209,12 +227,11 @@ class Scaling(Reply):
     max: int
     wanted: int | None = None
     reason: str = ""
+    spare: int = 0
 
 
 class StageReport(Backlog):
-    role: Literal["regular", "spare", "overflow"] = "regular"
     """A stage's lag, as a whole and per lane, its replicas, and what was decided on their number."""
-    done: float | None = None
 
     stage: str
     pipelines: tuple[str, ...] = ()
@@ -227,7 +244,6 @@ class RoomReport(Reply):
     """How full the log is. From seven tenths on what has ended is forgotten, from nine tenths no new job is taken.
 
     Dead letters are among the jobs; only a discard lets them go, so there is a bound over which somebody has to look.
-    spare: int = 0
     `max_bytes` is None where the server sets no limit.
     """
 
@@ -253,11 +269,17 @@ class Event(Reply):
 
 
 class HandedOff(Event):
-    """The job's next message, of the wire name `type`, is for `stage`."""
+    """The job's next message, of the wire name `type`, is for `stage`; not before `start_at`.
+
+    After a question it is the same message again, and `question` says which: it was answered, or has `timed_out`.
+    """
 
     KIND = "handoff"
     stage: str
     type: str
+    start_at: Instant | None = None
+    question: int | None = None
+    timed_out: bool = False
 
 
 class StepStarted(Event):
@@ -290,6 +312,17 @@ class StepPart(Event):
 
     KIND = "step.part"
     key: str | None = None
+
+
+class InputRequired(Event):
+    """A step asks a person, and the job waits; an answer names the number `n`. The rest is as in `Question`."""
+
+    KIND = "input.required"
+    stage: str
+    question: str
+    expects: JsonSchema = Field(default_factory=dict)
+    until: Instant | None = None
+    misfit: str | None = None
 
 
 class CancelRequested(Event):
@@ -390,6 +423,7 @@ _KINDS: dict[str, type[Event]] = {
         StepFailed,
         StepReleased,
         StepPart,
+        InputRequired,
         CancelRequested,
         Delta,
         Progress,

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from actors import Job, Message, Pipeline, Retry, RetryableError, stage
+from actors import Job, Message, NotAnswered, Pipeline, Retry, RetryableError, stage
 from actors.chat import reply
 from actors.contracts.conversation import Conversation, Reply
 from actors.engines import Engine, Scripted
@@ -139,6 +139,59 @@ async def deliver(parcel: Parcel, job: Job) -> Delivered:
 
 errands = Pipeline("errands", fetch, deliver)
 
+
+class Case(Message):
+    """Something about which a person is asked twice; `patience` is for the first answer, in seconds."""
+
+    text: str
+    patience: float | None = None
+
+
+class Built(Message):
+    """When something was built."""
+
+    year: int = Field(ge=1)
+
+    @field_validator("year")
+    @classmethod
+    def _is_past(cls, year: int) -> int:
+        if year > 2_000:
+            raise ValueError("that is no mill")
+        return year
+
+
+class Advice(Message):
+    """The answer. Without a year, nobody knew."""
+
+    text: str
+    year: int | None
+    sure: bool
+
+
+adviser = Scripted(says=SPEECH)
+"""What `consult` speaks with."""
+
+looked_up: Counter[str] = Counter()
+"""How often something was looked up before a question, in this process."""
+
+
+@stage(uses=adviser, retry=Retry(first=0.0))
+async def consult(case: Case, job: Job, engine: Engine) -> Advice:
+    async def look_up() -> str:
+        looked_up[case.text] += 1
+        return case.text
+
+    found = await job.once("looked up", look_up)
+    said = await job.speak(engine, case.text, max_tokens=1_000)
+    try:
+        year = (await job.ask(f"When was {found} built?", Built, timeout=case.patience)).year
+    except NotAnswered:
+        year = None
+    return Advice(text=said, year=year, sure=await job.ask("Are you sure?", bool, key="sure"))
+
+
+counsel = Pipeline("counsel", consult)
+
 talker = Scripted(says=SPEECH)
 """What `talk` speaks with."""
 
@@ -163,5 +216,5 @@ TALKS = ("tests.pipelines:talks", "tests.pipelines:talks_back")
 PATHS = ("tests.pipelines:recital", "tests.pipelines:keeper")
 """As settings name them."""
 
-EVERY_PATH = (*PATHS, "tests.pipelines:errands")
+EVERY_PATH = (*PATHS, "tests.pipelines:errands", "tests.pipelines:counsel")
 """Those of workers that a test makes itself; a Serve with all of these would take longer to start."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from actors.contracts.chain import NO_TEXT, digest, text_digest
 from actors.contracts.envelope import Fact
-from actors.contracts.events import Delta, HandOff, Outcome, Record, StepReleased, StepStarted, Unknown
+from actors.contracts.events import Delta, HandOff, InputRequired, Outcome, Record, StepReleased, StepStarted, Unknown
 
 
 def verify(records: Sequence[Record]) -> None:
@@ -23,8 +23,11 @@ def verify_open(records: Sequence[Record]) -> None:
     assert [r.event.n for r in records] == list(range(1, len(records) + 1))
     assert sorted(r.seq for r in records) == [r.seq for r in records]
     prev, text, tokens, owner = "", NO_TEXT, 0, ""
+    asked: InputRequired | None = None
     for record in records:
         event = record.event
+        if asked:
+            assert isinstance(event, Outcome | HandOff), f"{event.kind} while it waits for a person"
         assert not isinstance(event, Unknown)
         if record.is_text:
             assert event.by.endswith(f"/{owner}"), f"{event.kind} by {event.by}, while {owner} owns the step"
@@ -39,6 +42,14 @@ def verify_open(records: Sequence[Record]) -> None:
                 tokens = 0 if event.reset else tokens
             case StepReleased():
                 assert event.claim == owner
+            case InputRequired():
+                assert event.claim == owner
+                asked = event
+                continue
+            case HandOff(told=told) if told or asked:
+                assert asked, "a step is told of what it did not ask"
+                assert told, "a step that asks goes on without being told"
+                assert (told.question, told.key, event.of is None) == (asked.n, asked.key, False)
             case Delta():
                 assert event.from_ == tokens, f"a token was lost or repeated: delta from {event.from_}, not {tokens}"
                 tokens += len(event.tokens)
@@ -46,6 +57,7 @@ def verify_open(records: Sequence[Record]) -> None:
                 if event.n > 1:
                     assert event.text == (text or None), f"{event.kind} carries another text's digest"
                 text, tokens, owner = NO_TEXT, 0, ""
+        asked = None
 
 
 def said(records: Sequence[Record], stage: str) -> str:

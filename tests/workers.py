@@ -25,13 +25,13 @@ from actors.pipeline import Pipeline, Stage
 from actors.runtime.crash_points import CrashPoint
 from actors.runtime.pacing import TextLanes
 from actors.runtime.presence import Owners, Presence, WorkerStatus, workers_of
-from actors.runtime.replica import Replica
+from actors.runtime.replica import Replica, load_pipelines
 from actors.runtime.settings import Settings
 from actors.runtime.step import Bench
 from actors.runtime.worker import Worker
 from actors.runtime.writer import Pen
 from tests.nats_servers import Servers
-from tests.pipelines import EVERY_PATH, deliver, fetch, recite, reciter, walker
+from tests.pipelines import EVERY_PATH, adviser, reciter, walker
 
 ACK_WAIT_S = 1.0
 HANG_AFTER_S = 60.0
@@ -115,6 +115,7 @@ class Orders:
     engine: dict[str, Any] = field(default_factory=dict)
     dies: Pass | None = None
     drains: Pass | None = None
+    pipelines: tuple[str, ...] = EVERY_PATH
 
 
 @dataclass(frozen=True)
@@ -143,13 +144,13 @@ class Trap:
 
 
 def _obey(orders: Orders) -> None:
-    for engine in (reciter, walker):
+    for engine in (reciter, walker, adviser):
         vars(engine).update(orders.engine)
-    for stage in (recite, fetch, deliver):
+    for stage in [stage for pipeline in load_pipelines(orders.pipelines).values() for stage in pipeline.stages]:
         object.__setattr__(stage, "concurrency", orders.concurrency)  # it is frozen, and this process is ours alone
     settings = Settings(
         nats_url=",".join(orders.urls),
-        pipelines=EVERY_PATH,
+        pipelines=orders.pipelines,
         max_bytes=1 << 30,
         ack_wait=orders.ack_wait,
         hang_after=orders.hang_after,

@@ -79,8 +79,8 @@ def view(event: Envelope | None, *, first_n: int, n: int) -> str:
 
 
 def question(event: InputRequired) -> dict[str, Any]:
-    """A question as people see it, wherever it is shown; its `id` is what an answer names."""
-    shown: dict[str, Any] = {"id": event.n, "question": event.question, "expects": event.expects}
+    """A question as people see it, wherever it is shown."""
+    shown: dict[str, Any] = {"question": event.question, "expects": event.expects}
     if event.until:
         shown["until"] = _moment(event.until)
     if event.misfit:

@@ -11,7 +11,7 @@ from actors.contracts.subjects import LANES
 from actors.http import problem
 from actors.http.problem import MEDIA_TYPE, Kind
 from actors.http.submission import Form
-from actors.http.wishes import Cancelling, Discarding, Redriving
+from actors.http.wishes import Answering, Cancelling, Discarding, Redriving
 from actors.replies import Accepted, DeadLetter, DeadLetterPage, Job, PipelineReport, Problem, RoomReport, StageReport
 
 Json = dict[str, Any]
@@ -26,6 +26,7 @@ MODELS = (
     StageReport,
     RoomReport,
     Problem,
+    Answering,
     Cancelling,
     Redriving,
     Discarding,
@@ -121,6 +122,25 @@ def _reading() -> Json:
                     "200": _answer("It has its outcome, now or since before.", _ref("Job")),
                     "202": _answer("It runs, and its worker was asked to end it.", _ref("Job")),
                     **_problems(*_BODY, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                },
+            }
+        },
+        "/v1/jobs/{id}/input": {
+            "post": {
+                "operationId": "answer",
+                "summary": "Answer what a job asks; doing it again is harmless",
+                "tags": ["jobs"],
+                "parameters": [job],
+                "requestBody": _body("Answering"),
+                "responses": {
+                    "200": _answer("It is stored, now or since before, and the job goes on.", _ref("Job")),
+                    **_problems(
+                        *_BODY,
+                        problem.UNKNOWN_JOB,
+                        problem.NOT_ASKED,
+                        problem.ANSWERED_OTHERWISE,
+                        problem.UNAVAILABLE,
+                    ),
                 },
             }
         },

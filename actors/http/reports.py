@@ -10,6 +10,7 @@ from actors.contracts.errors import Failure
 from actors.contracts.events import Cancelled, Completed, DeadLettered, Failed, Origin
 from actors.contracts.fold import JobState, Status
 from actors.contracts.subjects import Lane
+from actors.contracts.view import question
 from actors.journal.lag import Lag
 from actors.journal.room import Room
 from actors.pipeline import Pipeline, Stage
@@ -49,6 +50,8 @@ def job(id: str, lane: Lane, state: JobState) -> Report:
         "updated": state.updated,
         "stage": state.stage,
         "attempts": state.attempts,
+        **({"waits_until": state.waits_until} if state.waits_until else {}),
+        **({"question": {"id": state.question.n, **question(state.question)}} if state.question else {}),
         "usage": state.usage.model_dump(),
         "metadata": state.origin.metadata,
         **({"redriven_from": state.origin.redriven_from} if state.origin.redriven_from else {}),
@@ -122,12 +125,12 @@ def _replica(worker: WorkerStatus, now: datetime) -> Report:
     return {
         "worker": worker.worker,
         "state": worker.state,
+        "role": worker.role,
         "detail": worker.detail or None,
+        "done": worker.done,
         "for_s": max(0.0, round(now.timestamp() - worker.since, 1)),
         "jobs": worker.jobs,
-        "role": worker.role,
         "free": worker.free,
-        "done": worker.done,
     }
 
 
@@ -138,10 +141,10 @@ def _scaling(stage: Stage, decision: Decision | None) -> Report:
             said = {"min": number, "max": number, "wanted": number, "reason": "that many were declared"}
             return {**said, "spare": 0}
         case bounds:
+            rule = Rule.of(stage, bounds)
             wanted, reason = (decision.replicas, decision.reason) if decision else (None, UNDECIDED)
             return {"min": rule.least, "max": rule.most, "wanted": wanted, "reason": reason, "spare": bounds.spare}
 
-            rule = Rule.of(stage, bounds)
 
 def room(room: Room) -> Report:
     """How full the log is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Reason = Annotated[str, Field(min_length=1, max_length=500)]
 
@@ -19,6 +19,15 @@ class Cancelling(Wish):
     """That it stops."""
 
     reason: Reason | None = Field(default=None, description="Why; it is kept with the job.")
+
+
+class Answering(Wish):
+    """What somebody says to a question of a job."""
+
+    question: Annotated[int, Field(strict=True, ge=1)] = Field(
+        description="Which question is meant: its `id`. An answer to an older one is never taken for a newer one."
+    )
+    answer: JsonValue = Field(description="Anything that fits what the question `expects`.")
 
 
 class Redriving(Wish):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from actors.contracts.subjects import DUE, due_subject, is_job, is_tenant, later_subject
 from actors.journal.connection import ApiError, Link, Unanswered
+from actors.journal.read import NO_MESSAGE
 from actors.journal.topology import LATER
 
 PAGE = 256
@@ -43,6 +45,21 @@ class Later:
         answer = json.loads(stored.data)
         if "error" in answer:
             raise Unanswered(f"the job cannot be put off: {answer['error'].get('description', answer['error'])}")
+
+    async def noted(self, tenant: str, job: str) -> int | None:
+        """Under which number the newest time of a job is noted; None where none is."""
+        try:
+            found = await self._link.api(f"STREAM.MSG.GET.{LATER}", {"last_by_subj": later_subject(tenant, job)})
+        except ApiError as error:
+            if error.code == NO_MESSAGE:
+                return None
+            raise Unanswered(f"it is not known when a job is due: {error}") from error
+        return int(found["message"]["seq"])
+
+    async def strike_out(self, number: int) -> None:
+        """What was noted under this number is not to come any more; a time that was noted meanwhile stays."""
+        with contextlib.suppress(ApiError):  # it has come, and is gone
+            await self._link.api(f"STREAM.MSG.DELETE.{LATER}", {"seq": number, "no_erase": True})
 
     async def due(self) -> list[Due]:
         """The jobs that are due and not done with, oldest first; some hundreds at most."""

@@ -10,7 +10,7 @@ from actors.contracts.subjects import DEAD, DONE, facts
 from actors.journal.connection import ApiError, Unanswered
 from actors.journal.journal import Journal
 from actors.journal.lag import Flow, Lag
-from actors.journal.topology import JOBS
+from actors.journal.topology import JOBS, LATER, NO_STREAM
 
 DEAD_SHARE = 0.1
 """The part of all jobs that dead letters may be."""
@@ -57,14 +57,15 @@ class Room:
 async def measure(journal: Journal, flows: Iterable[Iterable[Flow | Lag]], *, max_jobs: int) -> Room:
     """How full the log is now; `flows` are those of every stage, or its lags. Raises Unanswered.
 
-    A job that has ended has one outcome, and one that has not has one hand-off that nobody acknowledged: so all of them
-    are counted without looking at any. What has just happened may be counted twice, or not at all.
+    A job that has ended has one outcome, and one that has not has one hand-off that nobody acknowledged, or a time that
+    is noted: so all of them are counted without looking at any. What has just happened may be counted twice, or not at
+    all.
     """
     running = sum(flow.waiting + flow.running for stage in flows for flow in stage)
-    (taken, most), done, dead = await asyncio.gather(
-        size(journal), journal.reader.count(facts(DONE)), journal.reader.count(facts(DEAD))
+    (taken, most), done, dead, later = await asyncio.gather(
+        size(journal), journal.reader.count(facts(DONE)), journal.reader.count(facts(DEAD)), _put_off(journal)
     )
-    return Room(taken, most, running + done + dead, max_jobs, dead)
+    return Room(taken, most, running + later + done + dead, max_jobs, dead)
 
 
 async def check_storing(journal: Journal, *, timeout: float) -> None:
@@ -76,6 +77,17 @@ async def check_storing(journal: Journal, *, timeout: float) -> None:
         await journal.signals.api(f"STREAM.PURGE.{JOBS}", {"filter": NOBODYS}, timeout=timeout)
     except ApiError as error:
         raise NotStoring(f"nats-server stores nothing: {error}") from error
+
+
+async def _put_off(journal: Journal) -> int:
+    """How many jobs wait for a time or for a person. Raises Unanswered."""
+    try:
+        info = await journal.signals.api(f"STREAM.INFO.{LATER}")
+    except ApiError as error:
+        if error.code == NO_STREAM:
+            return 0
+        raise Unanswered(f"it is not known how many jobs are put off: {error}") from error
+    return int(info["state"]["messages"])
 
 
 async def size(journal: Journal) -> tuple[int, int]:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from types import MappingProxyType
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, overload
 
 from pydantic import BaseModel, JsonValue
 
@@ -14,6 +14,7 @@ from actors.contracts.generation import Prompt, Sampling, Speech
 from actors.contracts.subjects import LOCAL, Lane
 
 Value = TypeVar("Value", bound=BaseModel | JsonValue)
+Answer = TypeVar("Answer")
 
 
 class Speaks(Protocol):
@@ -28,6 +29,8 @@ class StepLog(Protocol):
     """Where a running step keeps what it did. Every method's effect is durable when it returns."""
 
     async def once(self, key: str, work: Callable[[], Awaitable[Value]]) -> Value: ...
+
+    async def ask(self, question: str, answer: type[Answer], key: str | None, timeout: float | None) -> Answer: ...
 
     async def speak(self, engine: Speaks, prompt: Prompt, sampling: Sampling) -> Speech: ...
 
@@ -57,6 +60,27 @@ class Job:
         works, or before its result is stored, does it again; after that never.
         """
         return await self.log.once(key, work)
+
+    @overload
+    async def ask(self, question: str, *, key: str | None = None, timeout: float | None = None) -> str: ...
+
+    @overload
+    async def ask(
+        self, question: str, answer: type[Answer], *, key: str | None = None, timeout: float | None = None
+    ) -> Answer: ...
+
+    async def ask(
+        self, question: str, answer: type[Any] = str, *, key: str | None = None, timeout: float | None = None
+    ) -> Any:
+        """Ask a person, and give the answer, of the type `answer`.
+
+        The stage ends here; when somebody has answered, it starts again from its beginning, and this returns. Until
+        then the job takes up no worker and no place, for days if need be, up to its deadline. What must not be done
+        again before the question belongs into `once`. The same question is asked once in the life of the step; one that
+        is worded anew each time, or asked more than once, has a `key` to be known by. Of several questions that are
+        asked at the same time the first goes first. After `timeout` seconds without an answer it raises NotAnswered.
+        """
+        return await self.log.ask(question, answer, key, timeout)
 
     async def speak(
         self,

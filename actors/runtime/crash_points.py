@@ -6,7 +6,16 @@ import enum
 from collections.abc import Callable
 
 from actors.contracts.envelope import Envelope
-from actors.contracts.events import HandOff, Outcome, StepFailed, StepPart, StepReleased, StepStarted, Text
+from actors.contracts.events import (
+    HandOff,
+    InputRequired,
+    Outcome,
+    StepFailed,
+    StepPart,
+    StepReleased,
+    StepStarted,
+    Text,
+)
 
 
 class CrashPoint(enum.Enum):
@@ -19,6 +28,8 @@ class CrashPoint(enum.Enum):
     AFTER_TEXT = "after_text"
     BEFORE_PART = "before_part"
     AFTER_PART = "after_part"
+    BEFORE_ASKED = "before_asked"
+    AFTER_ASKED = "after_asked"
     BEFORE_FAILED = "before_failed"
     AFTER_FAILED = "after_failed"
     BEFORE_RELEASED = "before_released"
@@ -48,6 +59,8 @@ def around(event: Envelope) -> tuple[CrashPoint, CrashPoint]:
             return CrashPoint.BEFORE_TEXT, CrashPoint.AFTER_TEXT
         case StepPart():
             return CrashPoint.BEFORE_PART, CrashPoint.AFTER_PART
+        case InputRequired():
+            return CrashPoint.BEFORE_ASKED, CrashPoint.AFTER_ASKED
         case StepFailed():
             return CrashPoint.BEFORE_FAILED, CrashPoint.AFTER_FAILED
         case StepReleased():

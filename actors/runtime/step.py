@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import Random
 from typing import Any
 
@@ -21,6 +21,7 @@ from actors.contracts.events import (
     Expired,
     Failed,
     HandOff,
+    InputRequired,
     Outcome,
     StepFailed,
     StepReleased,
@@ -42,7 +43,7 @@ from actors.runtime.crash_points import CrashPoint
 from actors.runtime.metered import Metered
 from actors.runtime.pacing import TextLanes
 from actors.runtime.rules import Verdict
-from actors.runtime.step_log import RunningStep
+from actors.runtime.step_log import Question, RunningStep
 from actors.runtime.writer import FactStamp, Pen, Settled, StepWriter
 
 log = logging.getLogger(__name__)
@@ -50,6 +51,8 @@ log = logging.getLogger(__name__)
 CRASH_PAUSE_S = 1.0
 """How long a job waits after the engine under it died, so that its replacement can start."""
 
+PUT_OFF_PAUSE_S = 1.0
+"""How long a step that asks waits where it cannot be noted when that is to end, in seconds."""
 
 LONGEST_NAK_S = 30.0
 """A longer delay is kept by the log, in seconds: the hand-off is acknowledged then, and given out again."""
@@ -126,6 +129,8 @@ class Step:
                     await self._hand_over(output)
             except Disbanded as error:
                 await self._hand_back(_HandedBack(str(error)))
+            except _Asks as asks:
+                await self._ask(asks.question)
             except _HandedBack as back:
                 await self._hand_back(back)
             except _Overdue:
@@ -153,13 +158,14 @@ class Step:
             await self._writer.ensure_claimed()
 
     async def _do(self) -> Message:
-        """The stage's output. Raises what the stage raises, _HandedBack, _Overdue and Settled."""
+        """The stage's output. Raises what the stage raises, _Asks, _HandedBack, _Overdue and Settled."""
         self._writer.check()
         if self._release_reason:
             raise _HandedBack(self._release_reason)
         pipeline = self._pipeline()
         stage, message = self._message(pipeline)
-        running = self._running = RunningStep(self._writer, pipeline, self._bench.lanes.pace(), self._engine)
+        pace = self._bench.lanes.pace()
+        running = self._running = RunningStep(self._writer, pipeline, pace, self._engine, self._stop_work)
         self._work = asyncio.create_task(self._call(stage, message, self._job(running)))
         origin = self._writer.handoff.origin
         left = (origin.deadline - self._bench.pen.now()).total_seconds()
@@ -171,6 +177,8 @@ class Step:
             if _cancelled_from_outside():
                 raise
             self._writer.check()
+            if running.question:
+                raise _Asks(running.question) from None
             if self._release_reason:
                 raise _HandedBack(self._release_reason) from None
             raise RuntimeError("the stage was cancelled, and not by its worker") from None
@@ -187,11 +195,18 @@ class Step:
             self._work.cancel()
             await asyncio.wait({self._work})
             self._writer.leave()
+            running.close()
             self._usage = running.usage
+        if running.question:
+            raise _Asks(running.question)
         if type(output) not in stage.gives:  # exactly: a message goes by its own type
             allowed = " or ".join(m.__name__ for m in stage.gives)
             raise TypeError(f"stage {stage.name!r} returned {type(output).__name__}; it declares {allowed}")
         return output
+
+    def _stop_work(self) -> None:
+        if self._work:
+            self._work.cancel()
 
     async def _call(self, stage: Stage, message: Message, job: Job) -> Message:
         arguments: tuple[Any, ...] = (message, job)
@@ -254,6 +269,36 @@ class Step:
             await self._writer.end(build)
         except TooLarge as error:
             raise _too_large(f"the output of {self._bench.stage.name!r}", error) from error
+        await self._ack()
+
+    async def _ask(self, question: Question) -> None:
+        """Leave the step to whoever answers. When that is to end is noted first, so that no crash can lose it."""
+        self._writer.check()
+        deadline, now = self._writer.handoff.origin.deadline, self._bench.pen.now()
+        left = (deadline - now).total_seconds()
+        until = None
+        if question.timeout is not None and question.timeout < left:
+            until = now + timedelta(seconds=question.timeout)
+        while not await self._put_off(until or deadline):  # noqa: ASYNC110  # the server tells nobody when it can
+            await asyncio.sleep(PUT_OFF_PAUSE_S)
+        try:
+            await self._writer.end(
+                lambda stamp: InputRequired(
+                    **stamp,
+                    stage=self._writer.handoff.stage,
+                    claim=self.claim,
+                    key=question.key,
+                    question=question.text,
+                    expects=question.expects,
+                    until=until,
+                    misfit=question.misfit,
+                    wasted=self._wasted,
+                )
+            )
+        except TooLarge as error:
+            await self._fail(error)
+            return
+        self._note("step_asks")
         await self._ack()
 
     async def _hand_back(self, back: _HandedBack) -> None:
@@ -412,15 +457,16 @@ class Step:
     async def _give_back(self, delay: float) -> None:
         """Let it be given out again, to anybody, after `delay` seconds."""
         self._bench.pen.reached(CrashPoint.BEFORE_NAK)
-        if delay > LONGEST_NAK_S and await self._put_off(delay):
+        until = self._bench.pen.now() + timedelta(seconds=delay)
+        if delay > LONGEST_NAK_S and await self._put_off(until):
             await self._bench.acks.done(self.ack)
         else:
             await self._bench.acks.again(self.ack, delay)
         self._bench.pen.reached(CrashPoint.AFTER_NAK)
 
-    async def _put_off(self, delay: float) -> bool:
-        """Let the clock give it out again; False where that cannot be stored, and the consumer is to keep it."""
-        address, until = self._writer.address, self._bench.pen.now() + timedelta(seconds=delay)
+    async def _put_off(self, until: datetime) -> bool:
+        """Let the clock look after it then; False where that cannot be stored."""
+        address = self._writer.address
         try:
             await self._bench.later.put_off(address.tenant, address.job, self._writer.handoff.n, until)
         except Unanswered as error:
@@ -436,6 +482,14 @@ class Step:
     def _note(self, action: str, **fields: object) -> None:
         known = {"action": action, "stage": self._bench.stage.name, "job": self.job}
         log.info("a step ended otherwise", extra={**known, **fields})
+
+
+class _Asks(Exception):
+    """The step waits for a person."""
+
+    def __init__(self, question: Question) -> None:
+        super().__init__(question.key)
+        self.question = question
 
 
 class _HandedBack(Exception):

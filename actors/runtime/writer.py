@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -13,7 +13,7 @@ from typing import Protocol, TypedDict
 from actors.contracts.chain import Chain, digest
 from actors.contracts.envelope import Envelope, Fact
 from actors.contracts.errors import HeadraceError
-from actors.contracts.events import HandOff, Outcome, Record, StepStarted, Text, place
+from actors.contracts.events import HandOff, Outcome, Record, StepStarted, Text, Told, place
 from actors.contracts.fold import StepState, fold_step
 from actors.contracts.generation import FinishReason
 from actors.contracts.retry import Retry
@@ -154,6 +154,11 @@ class StepWriter:
     def finish_reason(self) -> FinishReason | None:
         """Why the step's generation ended, if its end is stored."""
         return self.state.finish_reason if self.state else None
+
+    @property
+    def told(self) -> Mapping[str, Told]:
+        """What the step was told of its questions, by their keys."""
+        return self.state.told if self.state else {}
 
     @property
     def may_be_claimed(self) -> bool:

@@ -181,14 +181,14 @@ MUTANTS = (
     Mutant(
         "a delay is never given out again",
         "actors/runtime/step.py",
-        "        if delay > LONGEST_NAK_S and await self._put_off(delay):",
+        "        if delay > LONGEST_NAK_S and await self._put_off(until):",
         "        if delay > LONGEST_NAK_S:",
         "tests/integration/test_delays.py"
         "::test_a_step_that_is_put_off_holds_no_place_and_goes_on_from_what_it_said[r1]",
     ),
     Mutant(
         "a step given out again begins anew",
-        "actors/delays.py",
+        "actors/runtime/again.py",
         "            of=before.first_n,\n",
         "",
         "tests/integration/test_repair.py::test_a_lost_job_is_given_out_again_once[r1]",
