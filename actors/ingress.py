@@ -18,6 +18,7 @@ from starlette.routing import Route
 
 from actors.contracts.events import Record
 from actors.contracts.fold import fold_job
+from actors.contracts.limits import LIMITS, Limits
 from actors.contracts.subjects import Lane, Subject, is_job
 from actors.engines.smollm2 import NAME
 from actors.history import History
@@ -31,6 +32,7 @@ from actors.http.carrier import Carrier
 from actors.http.head import Head
 from actors.http.preference import preference_of
 from actors.http.problem import UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
+from actors.http.quotas import Quotas
 from actors.http.reference import document
 from actors.http.submission import Form, key_of
 from actors.http.validator import etag, headers_of, unchanged
@@ -41,7 +43,9 @@ from actors.journal.connection import ApiError
 from actors.journal.follow import Place
 from actors.journal.journal import PatientJournal
 from actors.journal.lag import stage_lag
+from actors.journal.mirror import Mirror
 from actors.journal.room import check_storing
+from actors.journal.shares import Shares
 from actors.journal.topology import JOBS, ensure
 from actors.openai import OpenAI
 from actors.pipeline import Pipeline, Stage
@@ -91,7 +95,9 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
     log = PatientJournal(settings.nats_urls, f"api-{secrets.token_hex(4)}", prepare)
     carrier = Carrier()
     admission = Admission(pipelines.values(), max_jobs=settings.max_jobs, max_backlog=settings.max_backlog)
-    reception = Reception(log, admission, deadline=settings.deadline, patience=patience, now=now)
+    limits = Mirror(LIMITS, Limits)
+    quotas, shares = Quotas(limits, stages), Shares(limits, ack_wait=settings.ack_wait)
+    reception = Reception(log, admission, quotas, shares, deadline=settings.deadline, patience=patience, now=now)
     waiting = Waiting()
     actor = Ingress(log, pipelines, carrier, admission, reception, waiting, patience=patience, now=now)
     questions = Questions(log, carrier, patience=patience, now=now)
@@ -151,7 +157,7 @@ class Ingress:
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """The lifespan of the application; what is being stored when it ends is stored first."""
-        async with self._log, self._admission.looking(self._log):
+        async with self._log, self._admission.looking(self._log), self._reception.hearing():
             yield
             await self._carrier.finish()
 
@@ -165,7 +171,7 @@ class Ingress:
         tenant = caller_of(request).tenant
         storing = self._reception.receive(tenant, form.pipeline, asked, key, author(request))
         received = await self._carrier.carry(storing)
-        headers = {"Location": f"/v1/jobs/{received.job}", "Idempotency-Key": key}
+        headers = {"Location": f"/v1/jobs/{received.job}", "Idempotency-Key": key, **received.headers}
         known = _report(received.job, received.known)
         if known:
             headers["Idempotent-Replay"] = "true"

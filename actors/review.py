@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -18,7 +19,7 @@ from actors.contracts.chain import digest
 from actors.contracts.events import DeadLettered, HandOff, NotAnEvent, Origin, Record, ReviewDiscarded, ReviewRedriven
 from actors.contracts.letter import Letter, fold_letter
 from actors.contracts.messages import Message, Packed
-from actors.contracts.subjects import Address, Subject, dead_letters, is_job, redriven_job_id
+from actors.contracts.subjects import Subject, dead_letters, is_job, redriven_job_id
 from actors.http import letters, reports
 from actors.http.acceptance import accept
 from actors.http.author import author
@@ -124,8 +125,8 @@ class Review:
         async with self._in_time() as journal:
             log, letter = await self._letter(journal, request)
             number = await self._which(journal, letter, wish, request)
-            lane, tenant = letter.address.lane, letter.address.tenant
-            address = Address(lane, tenant, redriven_job_id(tenant, letter.job, number))
+            of = letter.address
+            address = replace(of, job=redriven_job_id(of.tenant, letter.job, number))
             handoff = self._hand_off(request, letter, wish)
             created = number > len(letter.redriven)
             if letter.discarded and (created or wish.number is None):
@@ -137,7 +138,7 @@ class Review:
                     created = False
             report = reports.accepted(address.job, address.lane, handoff.origin)
             if not created:
-                report = await _same(self._log_of(journal, tenant, address.job, request), handoff.origin)
+                report = await _same(self._log_of(journal, address.tenant, address.job, request), handoff.origin)
             note = _redriven(address.job)
             while (now := fold_letter(log.records)) and address.job not in now.redriven:
                 await log.append(note, keep=True)

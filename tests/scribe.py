@@ -23,9 +23,9 @@ class Note(Message):
     text: str = ""
 
 
-def new_address(lane: Lane = "standard") -> Address:
+def new_address(lane: Lane = "standard", tenant: str = LOCAL, share: int = 0) -> Address:
     """Where a job lives that nobody else writes to."""
-    return Address(lane, LOCAL, job_id(LOCAL, secrets.token_hex(8)))
+    return Address(lane, tenant, job_id(tenant, secrets.token_hex(8)), share)
 
 
 def an_origin(*, pipeline: str = "analysis", version: str = "0" * 12, seconds: float = 3_600.0) -> Origin:

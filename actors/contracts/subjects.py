@@ -177,6 +177,11 @@ def facts(topic: str) -> str:
     return f"job.{topic}.>"
 
 
+def facts_of(tenant: str) -> str:
+    """Every fact of a tenant's jobs."""
+    return f"job.*.*.{tenant}.*"
+
+
 def dead_letters(tenant: str) -> str:
     """Every dead letter of a tenant."""
     return f"job.{DEAD}.*.{tenant}.*"

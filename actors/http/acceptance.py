@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -13,35 +15,57 @@ from actors.contracts.messages import Packed
 from actors.contracts.subjects import Address, Lane, job_id
 from actors.http.admission import Admission
 from actors.http.body import too_deep, too_large
-from actors.http.problem import KEY_REUSED, Refusal, unavailable
+from actors.http.problem import KEY_REUSED, QUOTA, Refusal, unavailable
+from actors.http.quotas import Quotas
 from actors.http.submission import Asked
 from actors.journal import Journal, Refused, TooLarge, Unanswered, Undecided
 from actors.journal.journal import PatientJournal
+from actors.journal.shares import Shares
 from actors.pipeline import Pipeline
 from actors.runtime.writer import Clock
 
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """A job that is on disk. `known` is its log if it was there before, under the same key and with the same words."""
+    """A job that is on disk. `known` is its log if it was there before, under the same key and with the same words.
+
+    `headers` say what is left of its tenant's limits.
+    """
 
     job: str
     lane: Lane
     origin: Origin
     known: list[Record] = field(default_factory=list)
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 class Reception:
     """Takes jobs in. It waits `patience` seconds for a log that does not answer."""
 
     def __init__(
-        self, log: PatientJournal, admission: Admission, *, deadline: int, patience: float, now: Clock
+        self,
+        log: PatientJournal,
+        admission: Admission,
+        quotas: Quotas,
+        shares: Shares,
+        *,
+        deadline: int,
+        patience: float,
+        now: Clock,
     ) -> None:
         self._log = log
         self._admission = admission
+        self._quotas = quotas
+        self._shares = shares
         self._deadline = deadline
         self._patience = patience
         self._now = now
+
+    @asynccontextmanager
+    async def hearing(self) -> AsyncIterator[None]:
+        """While this is entered, it knows what every tenant may have."""
+        async with self._quotas.hearing(self._log):
+            yield
 
     async def receive(self, tenant: str, pipeline: Pipeline, asked: Asked, key: str, by: str) -> Received:
         """Store what was asked for, or find what was stored under this tenant's key. Raises Refusal."""
@@ -65,21 +89,33 @@ class Reception:
         try:
             journal = await self._log.opened(self._patience)
             try:
-                await self._admit(journal, pipeline, asked, tenant, job)
-                await accept(journal, Address(submission.lane, tenant, job), handoff, patience=self._patience)
+                headers = await self._admit(journal, pipeline, asked, tenant, job)
+                stages = [stage.name for stage in pipeline.stages]
+                share = await self._shares.of(journal.signals, tenant, submission.lane, stages)
+                address = Address(submission.lane, tenant, job, share)
+                await accept(journal, address, handoff, patience=self._patience)
             except Refused as refused:
+                self._quotas.withdraw(tenant, job)
                 known = _same(job, asked, await journal.reader.job(tenant, job, at_least=refused.last))
                 return Received(job, submission.lane, origin, known)
         except (Undecided, Unanswered) as error:
             detail = "It is not known to be stored: send it again with this Idempotency-Key, which makes no second job."
             raise unavailable(error, detail, id=job, key=key) from error
-        return Received(job, submission.lane, origin)
+        return Received(job, submission.lane, origin, headers=headers)
 
-    async def _admit(self, journal: Journal, pipeline: Pipeline, asked: Asked, tenant: str, job: str) -> None:
-        """Raises Refusal when this is no time for a new job, and Refused when it is no new one."""
+    async def _admit(
+        self, journal: Journal, pipeline: Pipeline, asked: Asked, tenant: str, job: str
+    ) -> Mapping[str, str]:
+        """What is left of the tenant's limits. Raises Refusal when this is no time for a new job, and Refused when it
+        is no new one.
+        """
         try:
+            headers = self._quotas.admit(tenant, job)
             self._admission.admit(pipeline, asked.submission.lane, asked.size)
-        except Refusal:
+            return headers
+        except Refusal as refusal:
+            if refusal.kind != QUOTA:
+                self._quotas.withdraw(tenant, job)
             if known := await journal.reader.last(tenant, job):
                 raise Refused(known.seq) from None
             raise

@@ -63,7 +63,7 @@ async def queues_of(link: Link, stages: Iterable[str]) -> list[Queue]:
 async def stage_flows(link: Link, stages: Iterable[str]) -> dict[str, list[Flow]]:
     """What goes through each of these stages, by queue. Raises Unanswered when the server cannot be asked."""
     named = list(stages)
-    flows = await asyncio.gather(*(_flow(link, queue) for queue in await queues_of(link, named)))
+    flows = await asyncio.gather(*(flow_of(link, queue) for queue in await queues_of(link, named)))
     return {stage: [flow for flow in flows if flow.queue.stage == stage] for stage in named}
 
 
@@ -95,7 +95,8 @@ async def held(link: Link, queue: Queue) -> tuple[int, int]:
     return (int(info["ack_floor"]["stream_seq"]), int(info["delivered"]["stream_seq"])) if info else (0, 0)
 
 
-async def _flow(link: Link, queue: Queue) -> Flow:
+async def flow_of(link: Link, queue: Queue) -> Flow:
+    """What goes through one queue. Raises Unanswered."""
     info = await _consumer(link, queue)
     if info is None:
         return Flow(queue, 0, 0, 0)

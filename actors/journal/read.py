@@ -65,9 +65,9 @@ class Reader:
         page, _ = await self._page(subjects, seq + 1, most=most)
         return page
 
-    async def count(self, subjects: str) -> int:
-        """How many messages there are on these subjects."""
-        ask = json.dumps({"seq": 1, "batch": 1, "next_by_subj": subjects}).encode()
+    async def count(self, subjects: str, *, after: int = 0) -> int:
+        """How many messages with sequences over `after` there are on these subjects."""
+        ask = json.dumps({"seq": after + 1, "batch": 1, "next_by_subj": subjects}).encode()
         messages, end = await self._link.request_many(f"$JS.API.DIRECT.GET.{JOBS}", ask)
         return len(messages) + int((end.headers or {}).get("Nats-Num-Pending", "0"))
 

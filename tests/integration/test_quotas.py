@@ -1,0 +1,103 @@
+"""A tenant that has what its limits allow is answered 429, at every replica of the ingress."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+
+from actors.contracts.limits import LIMITS, Limits
+from actors.contracts.subjects import LOCAL
+from actors.engines.scripted import tokens_of
+from actors.journal import Journal
+from actors.journal.shelf import Shelf
+from actors.runtime.settings import Settings
+from tests.nats_servers import Servers
+from tests.pipelines import PATHS, SPEECH
+from tests.serving import listening, served, working
+
+RECITAL = "/v1/pipelines/recital/jobs"
+KEEPER = "/v1/pipelines/keeper/jobs"
+STAGES = ("prepare", "recite", "applaud")
+GO: dict[str, Any] = {"input": {"text": "go"}}
+BACKSTOP_S = 40.0
+
+
+def settings_of(servers: Servers) -> Settings:
+    return Settings(nats_url=",".join(servers.urls), pipelines=PATHS, max_bytes=1 << 30)
+
+
+async def limit(servers: Servers, **caps: int) -> None:
+    async with Journal.open(servers.urls, "test") as journal:
+        shelf = Shelf(journal.signals, LIMITS, Limits)
+        await shelf.put(LOCAL, Limits.model_validate(caps), expect=(await shelf.get(LOCAL)).seq)
+
+
+async def limited(http: httpx.AsyncClient, policy: str) -> None:
+    """Post jobs of no account until what was set is known."""
+    async with asyncio.timeout(BACKSTOP_S):
+        while (await post(http, KEEPER)).headers.get("RateLimit-Policy") != policy:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+
+
+async def post(http: httpx.AsyncClient, path: str = RECITAL, key: str = "") -> httpx.Response:
+    body = GO if path == RECITAL else {"input": {"data": 1}}
+    return await http.post(path, json=body, headers={"Idempotency-Key": key} if key else {})
+
+
+async def until(http: httpx.AsyncClient, status: int) -> httpx.Response:
+    async with asyncio.timeout(BACKSTOP_S):
+        while (answer := await post(http)).status_code != status:  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        return answer
+
+
+def asked_back(answer: httpx.Response, name: str, most: int) -> None:
+    assert answer.status_code == 429
+    said = answer.json()
+    assert said["type"] == "urn:headrace:problem:quota"
+    assert (said["limit"], said["most"]) == (name, most)
+    assert f"in {int(answer.headers['Retry-After'])} s" in said["detail"]
+    assert f'"{name}";r=0' in answer.headers["RateLimit"]
+
+
+async def test_a_limit_that_is_reached_is_429_and_says_what_is_left_on_the_way_there(r1: Servers) -> None:
+    async with served(settings_of(r1)) as http:
+        assert "RateLimit" not in (await post(http)).headers
+        await limit(r1, jobs_per_minute=1_000, waiting=4)
+        await limited(http, '"jobs";q=1000;w=60, "waiting";q=4')
+        asked_back(await until(http, 429), "waiting", 4)
+        await limit(r1, jobs_per_minute=1)
+        await limited(http, '"jobs";q=1;w=60')
+        asked_back(await until(http, 429), "jobs", 1)
+
+
+async def test_every_replica_knows_what_the_others_let_in_and_an_answered_key_is_not_counted(r1: Servers) -> None:
+    settings = settings_of(r1)
+    async with served(settings) as http, listening(settings) as url, httpx.AsyncClient(base_url=url) as other:
+        known = await post(http, key="known")
+        await limit(r1, running=6)
+        await limited(http, '"running";q=6')
+        await limited(other, '"running";q=6')
+        asked_back(await until(http, 429), "running", 6)
+        asked_back(await until(other, 429), "running", 6)
+        replay = await post(other, key="known")
+        assert (replay.status_code, replay.json()["id"]) == (200, known.json()["id"])
+        async with working(settings, *STAGES, "keep"):
+            accepted = await until(http, 202)
+            assert accepted.headers["RateLimit-Policy"] == '"running";q=6'
+            await until(other, 202)
+
+
+async def test_tokens_that_were_used_are_limited_by_the_minute(r1: Servers) -> None:
+    settings, used = settings_of(r1), len(tokens_of(SPEECH))
+    async with served(settings) as http, working(settings, *STAGES):
+        await limit(r1, tokens_per_minute=used)
+        async with asyncio.timeout(BACKSTOP_S):
+            while "RateLimit" not in (answer := await post(http)).headers:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        refused = await until(http, 429)
+        asked_back(refused, "tokens", used)
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
+        assert answer.status_code == 202
