@@ -21,6 +21,7 @@ from pydantic import JsonValue
 from actors.client import AsyncHeadrace, ClientError, Patience
 from actors.launch import installation
 from actors.pipeline import Stage
+from actors.replies import StageReport
 from actors.runtime.ports import claimed
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
@@ -110,16 +111,20 @@ class Installed:
 
 
 def _at_first(stage: Stage) -> int:
-    """How many replicas it has before there is work."""
-    return stage.replicas if isinstance(stage.replicas, int) else stage.replicas.min
+    """How many replicas it has before there is work, spares among them."""
+    return stage.replicas if isinstance(stage.replicas, int) else stage.replicas.min + stage.replicas.spare
 
 
 async def _are_ready(client: AsyncHeadrace, wanted: Mapping[str, int]) -> bool:
     try:
-        found = {stage.stage: [replica.state for replica in stage.replicas] for stage in await client.stages()}
+        found = {stage.stage: _states(stage) for stage in await client.stages()}
     except ClientError:
         return False
     return all(found.get(stage) == ["ready"] * replicas for stage, replicas in wanted.items())
+
+
+def _states(stage: StageReport) -> list[str]:
+    return [replica.state for replica in stage.replicas if replica.role != "overflow"]
 
 
 async def _run(settings: Settings) -> None:

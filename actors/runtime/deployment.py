@@ -92,13 +92,18 @@ def loop_application(
         name=name,
         **_count(replicas),
         max_ongoing_requests=1,
-        ray_actor_options={**actor_options, "runtime_env": {"env_vars": OWN_THREAD}},
+        ray_actor_options={**actor_options, "runtime_env": {"env_vars": _environment(actor_options)}},
         graceful_shutdown_wait_loop_s=STOP_POLL_S,
         graceful_shutdown_timeout_s=drain + MARGIN_S,
         health_check_period_s=HEALTH_PERIOD_S,
         health_check_timeout_s=HEALTH_TIMEOUT_S,
     )
     return deployment(LoopActor).bind(make, drain)
+
+
+def _environment(actor_options: dict[str, Any]) -> dict[str, str]:
+    """Ray shows a replica its own GPUs, but all of them to one that was given none."""
+    return OWN_THREAD if actor_options.get("num_gpus") else {**OWN_THREAD, "CUDA_VISIBLE_DEVICES": ""}
 
 
 def _count(replicas: int | AutoscalingConfig) -> dict[str, Any]:
