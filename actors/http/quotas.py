@@ -11,16 +11,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 
-from nats.aio.msg import Msg
-from nats.aio.subscription import Subscription
-
 from actors.contracts.events import NotAnEvent, Outcome, parse
 from actors.contracts.limits import Limits
-from actors.contracts.subjects import DEAD, DONE, LANES, LIVE, Queue, Subject, facts_of, is_topic
+from actors.contracts.subjects import DEAD, DONE, LANES, Queue, Subject, facts_of, is_topic
 from actors.http.drain import Drain
 from actors.http.ledger import WINDOW_S, Account, Ledger
 from actors.http.problem import QUOTA, Refusal
 from actors.journal import Journal, Unanswered
+from actors.journal.hearing import Hearing
 from actors.journal.journal import PatientJournal
 from actors.journal.lag import flow_of
 from actors.journal.mirror import Mirror
@@ -52,7 +50,7 @@ class Quotas:
         self._stages = tuple(stages)
         self._clock = clock
         self._ledgers: dict[str, Ledger] = {}
-        self._ears: dict[str, Subscription] = {}
+        self._ears: dict[str, Hearing] = {}
         self._drains: dict[str, Drain] = {}
         self._stale: set[str] = set()
         self._news = asyncio.Event()
@@ -106,12 +104,11 @@ class Quotas:
         """Listen for whoever is limited now, and find what they have open."""
         limited = {tenant for tenant, limits in self._limits.values.items() if limits.caps}
         for tenant in set(self._ears) - limited:
-            await journal.live.unsubscribe(self._ears.pop(tenant))
+            await self._ears.pop(tenant).close()
             self._ledgers.pop(tenant, None)
         for tenant in limited - set(self._ears):
             ledger = self._ledgers.setdefault(tenant, Ledger())
-            take = partial(self._on_fact, ledger)
-            self._ears[tenant] = await journal.live.subscribe(LIVE + facts_of(tenant), take)
+            self._ears[tenant] = await Hearing.open(journal.live, tenant, partial(self._on_fact, ledger))
             self._stale.add(tenant)
         for tenant in sorted(self._stale & limited):
             await self._correct(journal, tenant, self._ledgers[tenant])
@@ -131,10 +128,9 @@ class Quotas:
                 counts = await asyncio.gather(*(_waiting(journal, queue, tenant) for queue in queues))
                 ledger.waiting = sum(counts)
 
-    async def _on_fact(self, ledger: Ledger, message: Msg) -> None:
-        subject = Subject.parse(message.subject.removeprefix(LIVE))
+    def _on_fact(self, ledger: Ledger, subject: Subject, data: bytes) -> None:
         if subject.topic in (DONE, DEAD):
-            ledger.end(subject.job, _tokens(message.data), self._clock())
+            ledger.end(subject.job, _tokens(data), self._clock())
         elif is_topic(subject.topic) and not ledger.knows(subject.job):
             ledger.begin(subject.job, self._clock())
 
