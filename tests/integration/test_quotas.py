@@ -94,10 +94,6 @@ async def test_tokens_that_were_used_are_limited_by_the_minute(r1: Servers) -> N
     settings, used = settings_of(r1), len(tokens_of(SPEECH))
     async with served(settings) as http, working(settings, *STAGES):
         await limit(r1, tokens_per_minute=used)
-        async with asyncio.timeout(BACKSTOP_S):
-            while "RateLimit" not in (answer := await post(http)).headers:  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
         refused = await until(http, 429)
         asked_back(refused, "tokens", used)
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
-        assert answer.status_code == 202
