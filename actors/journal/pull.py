@@ -36,9 +36,9 @@ GIVE_BACK_S = 0.1
 """After how many seconds a hand-off that nobody takes any more is given out again. At once, the server would give it to
 the pull that it came by, over and over, until its deliveries are used up."""
 
-BATCH_TURN = 20
-"""Every so many-th sweep asks the batch lane first, and half-way between two of them the standard lane goes first: so
-neither is ever starved."""
+LANE_TURN = 20
+"""Where more urgent lanes take every slot, each so many-th goes to a lane that would not have been asked: none is ever
+starved. A lane that is asked anyway needs no such turn, so it costs the urgent ones nothing while there are slots."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +116,14 @@ class Puller:
         self._lanes = tuple(lanes)
         self._turns = {lane: Turns(weight) for lane in self._lanes}
         self._queues = {queue.token: queue for queue in (Queue(stage, lane) for lane in self._lanes)}
+        self._passed = dict.fromkeys(self._lanes, 0)
         self._waits: set[str] = set()
         self._blind: deque[str] = deque()
         self._acks = Acks(link)
         self._arrived: deque[Delivery] = deque()
         self._standing: dict[str, _Standing] = {}
         self._inbox = link.client.new_inbox()
-        self._sweeps = self._pulls = 0
+        self._pulls = 0
         self._asking: _Sweep | None = None
         self._woken = asyncio.Event()
         self._subscriptions: list[Subscription] = []
@@ -197,31 +198,28 @@ class Puller:
             self._waits.add(queue.token)
 
     async def _sweep(self) -> None:
-        self._sweeps += 1
         if self._blind:
             self._blind.rotate(-1)
             self._waits.update(token for token in (self._blind[0],) if token not in self._standing)
-        for lane in self._order():
-            await self._sweep_lane(lane)
+        due = [lane for lane in self._lanes if self._passed[lane] >= LANE_TURN - 1]
+        for lane in sorted(self._lanes, key=lambda lane: lane not in due):
+            if not self._closing and (room := self._room() - len(self._arrived)) > 0:
+                await self._sweep_lane(lane, room)
+                self._passed[lane] = 0
+            else:
+                self._passed[lane] += len(self._arrived)
 
-    def _order(self) -> tuple[Lane, ...]:
-        match self._sweeps % BATCH_TURN:
-            case 0:
-                return self._lanes[::-1]
-            case turn if turn == BATCH_TURN // 2:
-                return self._lanes[1:2] + self._lanes[:1] + self._lanes[2:]
-        return self._lanes
-
-    async def _sweep_lane(self, lane: Lane) -> None:
+    async def _sweep_lane(self, lane: Lane, room: int) -> None:
         """Take what waits in a lane, as far as there is room: from each share in turn until it has no more."""
         turns = self._turns[lane]
         asked = {
             q.share: q for q in self._queues.values() if q.lane == lane and (not q.share or q.token in self._waits)
         }
-        while asked and not self._closing and (room := self._room() - len(self._arrived)) > 0:
+        while asked and room > 0 and not self._closing:
             share, places = turns.next(asked, room)
             swept = await self._pull_now(asked[share], places)
-            turns.took(share, places - swept.left)
+            turns.took(share, took := places - swept.left)
+            room -= took
             if swept.left or not swept.behind:
                 self._waits.discard(asked.pop(share).token)
 

@@ -13,7 +13,7 @@ import pytest
 from actors.contracts.subjects import LANES, Lane
 from actors.journal import Journal, pull
 from actors.journal.connection import ApiError
-from actors.journal.pull import BATCH_TURN, Acks, Delivery, Puller
+from actors.journal.pull import LANE_TURN, Acks, Delivery, Puller
 from actors.journal.topology import JOBS
 from tests.integration.conftest import opened
 from tests.nats_servers import Servers
@@ -116,11 +116,11 @@ async def test_within_a_lane_it_is_first_come_first_served(journal: Journal) -> 
 
 
 async def test_the_batch_lane_has_its_turn_however_much_is_urgent(journal_r1: Journal) -> None:
-    urgent: list[Lane] = ["interactive"] * (BATCH_TURN + 5)
+    urgent: list[Lane] = ["interactive"] * (LANE_TURN + 5)
     await post(journal_r1, "batch", *urgent)
     async with pulling(journal_r1, Slots(1)) as puller:
-        taken = [lane_of((await take(puller))[0]) for _ in range(BATCH_TURN)]
-    assert taken == ["interactive"] * (BATCH_TURN - 1) + ["batch"]
+        taken = [lane_of((await take(puller))[0]) for _ in range(LANE_TURN)]
+    assert taken == ["interactive"] * (LANE_TURN - 1) + ["batch"]
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -17,7 +17,7 @@ from actors.engines import Scripted
 from actors.journal import Journal
 from actors.journal.lag import queues_of, stage_lag
 from actors.journal.mirror import Mirror
-from actors.journal.pull import BATCH_TURN, Acks, Delivery, Puller, equal
+from actors.journal.pull import LANE_TURN, Acks, Delivery, Puller, equal
 from actors.journal.shares import Shares
 from actors.journal.shelf import Shelf
 from actors.journal.topology import ensure, ensure_queue
@@ -75,10 +75,15 @@ def share_of(delivery: Delivery) -> int:
     return Subject.parse(delivery.record.subject).share
 
 
+def lane_of(delivery: Delivery) -> Lane:
+    return Subject.parse(delivery.record.subject).lane
+
+
 async def take_one_by_one(puller: Puller, times: int) -> list[Delivery]:
     return [delivery for _ in range(times) for delivery in await take(puller)]
 
 
+@R1
 async def test_tenants_with_a_backlog_are_started_in_proportion_to_their_weights(journal: Journal) -> None:
     await post(journal, 0, 12)
     await post(journal, HEAVY, 12)
@@ -131,6 +136,7 @@ async def test_a_busy_worker_is_told_of_the_first_job_of_a_new_tenant(journal: J
         assert [share_of(delivery) for delivery in await take(puller)] == [LIGHT]
 
 
+@R1
 async def test_an_idle_worker_gets_the_first_job_of_a_new_tenant(journal: Journal) -> None:
     async with pulling(journal, Slots(1)) as puller:
         asking = asyncio.create_task(puller.next())
@@ -155,13 +161,22 @@ async def test_what_came_back_to_a_share_and_was_not_told_is_found(journal: Jour
 
 @R1
 async def test_no_lane_is_starved_by_those_that_go_first(journal: Journal) -> None:
-    turns = 2 * BATCH_TURN
+    turns = 2 * LANE_TURN + 2
     for lane in LANES:
         await post(journal, HEAVY, turns, lane)
     async with pulling(journal, Slots(1)) as puller:
-        taken = await take_one_by_one(puller, turns)
-    lanes = Counter(Subject.parse(delivery.record.subject).lane for delivery in taken)
-    assert lanes == {"interactive": turns - 4, "standard": 2, "batch": 2}
+        taken = [lane_of(delivery) for delivery in await take_one_by_one(puller, turns)]
+    assert Counter(taken) == {"interactive": turns - 4, "standard": 2, "batch": 2}
+    assert taken[: LANE_TURN - 1] == ["interactive"] * (LANE_TURN - 1)
+
+
+@R1
+async def test_a_lane_that_has_its_slots_anyway_takes_no_turn_from_one_that_goes_first(journal: Journal) -> None:
+    await post(journal, 0, 3 * LANE_TURN, "batch")
+    async with pulling(journal, Slots(1)) as puller:
+        for _ in range(LANE_TURN):
+            await post(journal, 0, 1, "interactive")
+            assert [lane_of(delivery) for delivery in await take_one_by_one(puller, 2)] == ["interactive", "batch"]
 
 
 @R1
@@ -195,6 +210,7 @@ async def test_a_new_stage_serves_every_share_that_there_is(journal: Journal) ->
     assert sorted(queue.consumer for queue in shared) == ["write_2-batch-01", "write_2-standard-02"]
 
 
+@R1
 async def test_the_lag_of_a_lane_is_that_of_all_its_shares(journal: Journal) -> None:
     await post(journal, 0, 1)
     await post(journal, LIGHT, 2)
