@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
@@ -24,10 +24,12 @@ R1 = pytest.mark.parametrize("servers", ["r1"], indirect=True)
 
 
 @asynccontextmanager
-async def opened(servers: Servers, name: str = "test", *, ack_wait: float = ACK_WAIT_S) -> AsyncIterator[Journal]:
+async def opened(
+    servers: Servers, name: str = "test", *, ack_wait: float = ACK_WAIT_S, stages: Sequence[str] = STAGES
+) -> AsyncIterator[Journal]:
     """The log on these servers, made if it is not there."""
     async with Journal.open(servers.urls, name) as journal:
-        await ensure(journal.signals, STAGES, replicas=servers.replicas, max_bytes=1 << 30, ack_wait=ack_wait)
+        await ensure(journal.signals, stages, replicas=servers.replicas, max_bytes=1 << 30, ack_wait=ack_wait)
         yield journal
 
 
