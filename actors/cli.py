@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import aclosing
+from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -170,6 +171,12 @@ def submit(
         int | None,
         typer.Option(min=1, metavar="SECONDS", help="How long it may take at most.", show_default="one day"),
     ] = None,
+    start_after: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SECONDS|TIME", help="Not to begin before: 90, or 2026-11-25T08:00.", show_default="at once"
+        ),
+    ] = None,
     key: Annotated[
         str | None, typer.Option(metavar="KEY", help="Submitting again under the same key gives the same job.")
     ] = None,
@@ -187,6 +194,7 @@ def submit(
       headrace submit analysis "What is a headrace?" --follow > answer.txt
       headrace submit analysis '{"text": "What is a headrace?"}' --lane interactive
       headrace submit analysis @question.txt --key order-17 --metadata team=blue
+      headrace submit analysis "What is a headrace?" --start-after 2026-11-25T08:00
       echo "What is a headrace?" | headrace submit analysis -
 
     With --json and --follow, every line is an object: the job, then its events.
@@ -195,7 +203,10 @@ def submit(
     notes = _notes(metadata or [])
     with Headrace(url, patience=ASKING) as headrace:
         message = _object(said) if said.lstrip().startswith("{") else _wrapped(said, headrace.pipelines(), pipeline)
-        job = headrace.submit(pipeline, message, key=key, lane=lane, deadline=deadline, metadata=notes)
+        start = _start(start_after)
+        job = headrace.submit(
+            pipeline, message, key=key, lane=lane, deadline=deadline, start_after=start, metadata=notes
+        )
     if as_json:
         typer.echo(job.model_dump_json(by_alias=True))
     elif follow:
@@ -561,6 +572,18 @@ def _notes(pairs: Sequence[str]) -> dict[str, str]:
     if wrong := next((pair for pair in pairs if not pair.partition("=")[0] or "=" not in pair), None):
         raise typer.BadParameter(f"{wrong!r} is not NAME=VALUE, such as team=blue", param_hint="--metadata")
     return {name: value for name, _, value in (pair.partition("=") for pair in pairs)}
+
+
+def _start(given: str | None) -> int | datetime | None:
+    """Seconds, or a time; one without a timezone is a time here."""
+    if given is None or given.isdecimal():
+        return None if given is None else int(given)
+    try:
+        return datetime.fromisoformat(given).astimezone()
+    except ValueError:
+        raise typer.BadParameter(
+            f"{given!r} is neither seconds nor a time such as 2026-11-25T08:00", param_hint="--start-after"
+        ) from None
 
 
 def _asked_why(headrace: Headrace, job: Job) -> str:

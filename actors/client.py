@@ -9,6 +9,7 @@ import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from datetime import datetime
 from random import Random, SystemRandom
 from types import TracebackType
 from typing import Any, Self, TypeVar, cast
@@ -224,10 +225,17 @@ class _Submission:
         key: str | None,
         lane: Lane | None,
         deadline: int | None,
+        start_after: int | datetime | None,
         metadata: Mapping[str, str] | None,
     ) -> Self:
         """Raises BadRequest when there is no JSON for it."""
-        wanted = {"input": _body(input), "lane": lane, "deadline": deadline, "metadata": dict(metadata or {}) or None}
+        wanted = {
+            "input": _body(input),
+            "lane": lane,
+            "deadline": deadline,
+            "start_after": _start(start_after),
+            "metadata": dict(metadata or {}) or None,
+        }
         if key is not None and not (key.isascii() and key.isprintable() and key.strip() == key and key):
             raise BadRequest(f"the key {key!r} cannot stand in a header; take printable ASCII without spaces around it")
         wish = replace(_Wish.of(**wanted), key=key or new_key())
@@ -283,14 +291,18 @@ class AsyncHeadrace:
         key: str | None = None,
         lane: Lane | None = None,
         deadline: int | None = None,
+        start_after: int | datetime | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Accepted:
         """Submit a job. It is stored when this returns.
 
         The Idempotency-Key `key` makes it the same job however often it is submitted; without one, a random key makes
-        at least this call's own retries harmless. `deadline` is in whole seconds from acceptance.
+        at least this call's own retries harmless. `deadline` is in whole seconds from acceptance. It begins at once, or
+        not before `start_after`: so many seconds from acceptance, or a time with its timezone.
         """
-        submission = _Submission.of(pipeline, input, key=key, lane=lane, deadline=deadline, metadata=metadata)
+        submission = _Submission.of(
+            pipeline, input, key=key, lane=lane, deadline=deadline, start_after=start_after, metadata=metadata
+        )
         return _read(Accepted, await self._ask("POST", submission.path, submission.wish))
 
     async def job(self, id: str) -> Job:
@@ -502,10 +514,15 @@ class Headrace:
         key: str | None = None,
         lane: Lane | None = None,
         deadline: int | None = None,
+        start_after: int | datetime | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Accepted:
         """Submit a job. It is stored when this returns; see `AsyncHeadrace.submit`."""
-        return _now(self._client.submit(pipeline, input, key=key, lane=lane, deadline=deadline, metadata=metadata))
+        return _now(
+            self._client.submit(
+                pipeline, input, key=key, lane=lane, deadline=deadline, start_after=start_after, metadata=metadata
+            )
+        )
 
     def job(self, id: str) -> Job:
         """The job as it stands."""
@@ -617,6 +634,15 @@ class _Stages(BaseModel):
 
 def _dead_letter(id: str) -> str:
     return f"/v1/dead-letters/{quote(id, safe='')}"
+
+
+def _start(start_after: int | datetime | None) -> int | str | None:
+    """Raises BadRequest when a time does not say where it is that time."""
+    if not isinstance(start_after, datetime):
+        return start_after
+    if start_after.tzinfo is None:
+        raise BadRequest(f"start_after={start_after.isoformat()} has no timezone; datetime.now(UTC) has one")
+    return start_after.isoformat()
 
 
 def _body(input: Input) -> dict[str, Any]:

@@ -43,6 +43,7 @@ from actors.journal.connection import ApiError
 from actors.journal.follow import Place
 from actors.journal.journal import PatientJournal
 from actors.journal.lag import stage_lag
+from actors.journal.later import Later
 from actors.journal.mirror import Mirror
 from actors.journal.room import check_storing
 from actors.journal.shares import Shares
@@ -97,7 +98,16 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
     admission = Admission(pipelines.values(), max_jobs=settings.max_jobs, max_backlog=settings.max_backlog)
     limits = Mirror(LIMITS, Limits)
     quotas, shares = Quotas(limits, stages), Shares(limits, ack_wait=settings.ack_wait)
-    reception = Reception(log, admission, quotas, shares, deadline=settings.deadline, patience=patience, now=now)
+    reception = Reception(
+        log,
+        admission,
+        quotas,
+        shares,
+        deadline=settings.deadline,
+        max_deadline=settings.max_deadline,
+        patience=patience,
+        now=now,
+    )
     waiting = Waiting()
     actor = Ingress(log, pipelines, carrier, admission, reception, waiting, patience=patience, now=now)
     questions = Questions(log, carrier, patience=patience, now=now)
@@ -260,9 +270,12 @@ class Ingress:
         try:
             async with asyncio.timeout(self._patience):
                 journal = await self._log.opened(self._patience)
-                log = JobLog(journal, await caller.owner(journal.reader, id), id, by=by, now=self._now)
+                tenant = await caller.owner(journal.reader, id)
+                log = JobLog(journal, tenant, id, by=by, now=self._now)
                 await log.read()
                 await cancel(log, Owners(journal.signals), reason)
+                if log.state and log.state.outcome and (noted := await Later(journal.signals).noted(tenant, id)):
+                    await Later(journal.signals).strike_out(noted)
         except TimeoutError:
             raise Undecided("the job's log did not answer in time") from None
         if (report := _report(id, log.records)) is None:
@@ -313,7 +326,8 @@ def _lane(records: list[Record]) -> Lane:
 
 
 def _accepted(received: Received) -> reports.Report:
-    return reports.accepted(received.job, received.lane, received.origin)
+    report = reports.accepted(received.job, received.lane, received.origin)
+    return report | ({"waits_until": received.start_at} if received.start_at else {})
 
 
 def _has_ended(report: reports.Report) -> bool:

@@ -24,7 +24,7 @@ from actors.http.wishes import Answering
 from actors.journal import TooLarge, Undecided
 from actors.journal.journal import Journal, PatientJournal
 from actors.journal.later import Later
-from actors.runtime.answer import Reception, tell
+from actors.runtime.answer import Hearing, tell
 from actors.runtime.job_log import JobLog
 from actors.runtime.writer import Clock
 
@@ -58,24 +58,24 @@ class Questions:
                 tenant = await caller.owner(journal.reader, id)
                 log = JobLog(journal, tenant, id, by=by, now=self._now)
                 await log.read()
-                reception = await self._store(journal, tenant, log, wish)
+                heard = await self._store(journal, tenant, log, wish)
         except TimeoutError:
             raise Undecided("the job's log did not answer in time") from None
         except TooLarge:
             raise too_large() from None
-        if reception is None:
+        if heard is None:
             raise unknown_job(id)
-        _refuse(reception, log.state, wish)
+        _refuse(heard, log.state, wish)
         return Response(to_json(_report(log)), media_type="application/json")
 
-    async def _store(self, journal: Journal, tenant: str, log: JobLog, wish: Answering) -> Reception | None:
+    async def _store(self, journal: Journal, tenant: str, log: JobLog, wish: Answering) -> Hearing | None:
         """Tell the job, and strike out when it would have been told that nobody answers."""
         later = Later(journal.signals)
         noted = await later.noted(tenant, log.job)
-        reception = await tell(log, wish.question, wish.answer, _check)
-        if reception is Reception.TOLD and noted is not None:
+        heard = await tell(log, wish.question, wish.answer, _check)
+        if heard is Hearing.TOLD and noted is not None:
             await later.strike_out(noted)
-        return reception
+        return heard
 
 
 def _report(log: JobLog) -> reports.Report:
@@ -83,19 +83,19 @@ def _report(log: JobLog) -> reports.Report:
     return reports.job(log.job, Subject.parse(log.records[0].subject).lane, log.state)
 
 
-def _refuse(reception: Reception, state: JobState | None, wish: Answering) -> None:
+def _refuse(heard: Hearing, state: JobState | None, wish: Answering) -> None:
     """Raises Refusal where the answer was not taken; says what is asked now."""
     asked = state.question if state else None
     now = asked.n if asked else None
-    match reception:
-        case Reception.NOT_ASKED:
+    match heard:
+        case Hearing.NOT_ASKED:
             instead = f"It asks question {asked.n} now: {asked.question!r}" if asked else "It asks nothing now."
             raise Refusal(NOT_ASKED, f"It has no question {wish.question}. {instead}", question=now)
-        case Reception.OTHERWISE:
+        case Hearing.OTHERWISE:
             raise Refusal(
                 ANSWERED_OTHERWISE, "Somebody has answered it otherwise, and that answer stays.", question=now
             )
-        case Reception.TOO_LATE:
+        case Hearing.TOO_LATE:
             raise Refusal(
                 ANSWERED_OTHERWISE, "Nobody had answered it in time, and the job went on without.", question=now
             )

@@ -59,7 +59,10 @@ def _fault(fault: str | dict[str, Any]) -> str:
 
 
 class Accepted(Reply):
-    """A job that is stored: it will reach its outcome, whatever becomes of this client."""
+    """A job that is stored: it will reach its outcome, whatever becomes of this client.
+
+    `waits_until` is the time until which it is put off, or until which it may be answered.
+    """
 
     id: str
     status: Status
@@ -68,6 +71,7 @@ class Accepted(Reply):
     lane: Lane
     created: Instant
     deadline: Instant
+    waits_until: Instant | None = None
     links: dict[str, str] = Field(default_factory=dict)
 
 
@@ -87,15 +91,13 @@ class Question(Reply):
 class Job(Accepted):
     """A job as it stands. `text` is what it has said so far, `answer` the body of its answer once it is completed.
 
-    `cancelling` says that it was asked to stop and its worker has not ended it yet. `question` is what it asks, and
-    `waits_until` the time until which it is put off, or may be answered.
+    `cancelling` says that it was asked to stop and its worker has not ended it yet. `question` is what it asks.
     """
 
     cancelling: bool = False
     updated: Instant
     stage: str | None = None
     attempts: int = 0
-    waits_until: Instant | None = None
     question: Question | None = None
     reason: str | None = None
     text: str | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import datetime
 
 from pydantic_core import from_json
 
@@ -20,6 +20,7 @@ from actors.http.quotas import Quotas
 from actors.http.submission import Asked
 from actors.journal import Journal, Refused, TooLarge, Unanswered, Undecided
 from actors.journal.journal import PatientJournal
+from actors.journal.later import Later
 from actors.journal.shares import Shares
 from actors.pipeline import Pipeline
 from actors.runtime.writer import Clock
@@ -35,6 +36,7 @@ class Received:
     job: str
     lane: Lane
     origin: Origin
+    start_at: datetime | None = None
     known: list[Record] = field(default_factory=list)
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -50,6 +52,7 @@ class Reception:
         shares: Shares,
         *,
         deadline: int,
+        max_deadline: int,
         patience: float,
         now: Clock,
     ) -> None:
@@ -58,6 +61,7 @@ class Reception:
         self._quotas = quotas
         self._shares = shares
         self._deadline = deadline
+        self._max_deadline = max_deadline
         self._patience = patience
         self._now = now
 
@@ -70,12 +74,13 @@ class Reception:
     async def receive(self, tenant: str, pipeline: Pipeline, asked: Asked, key: str, by: str) -> Received:
         """Store what was asked for, or find what was stored under this tenant's key. Raises Refusal."""
         submission, job, created = asked.submission, job_id(tenant, key), self._now()
+        times = submission.times(created, deadline=self._deadline, longest=self._max_deadline)
         origin = Origin(
             pipeline=pipeline.name,
             version=pipeline.version,
             fingerprint=asked.fingerprint,
             created=created,
-            deadline=created + timedelta(seconds=submission.deadline or self._deadline),
+            deadline=times.deadline,
             metadata=submission.metadata,
         )
         handoff = HandOff(
@@ -85,6 +90,7 @@ class Reception:
             stage=pipeline.entry.name,
             origin=origin,
             message=Packed.of(submission.input),
+            start_at=times.start_at,
         )
         try:
             journal = await self._log.opened(self._patience)
@@ -94,14 +100,17 @@ class Reception:
                 share = await self._shares.of(journal.signals, tenant, submission.lane, stages)
                 address = Address(submission.lane, tenant, job, share)
                 await accept(journal, address, handoff, patience=self._patience)
+                if times.start_at:
+                    await Later(journal.signals).put_off(tenant, job, handoff.n, times.start_at)
             except Refused as refused:
                 self._quotas.withdraw(tenant, job)
                 known = _same(job, asked, await journal.reader.job(tenant, job, at_least=refused.last))
-                return Received(job, submission.lane, origin, known)
+                await _note_start(journal, tenant, job, known)
+                return Received(job, submission.lane, origin, known=known)
         except (Undecided, Unanswered) as error:
             detail = "It is not known to be stored: send it again with this Idempotency-Key, which makes no second job."
             raise unavailable(error, detail, id=job, key=key) from error
-        return Received(job, submission.lane, origin, headers=headers)
+        return Received(job, submission.lane, origin, times.start_at, headers=headers)
 
     async def _admit(
         self, journal: Journal, pipeline: Pipeline, asked: Asked, tenant: str, job: str
@@ -137,6 +146,14 @@ async def accept(journal: Journal, address: Address, handoff: HandOff, *, patien
         await journal.appender.append(address, kind, topic, data, expect=0, patience=patience)
     except TooLarge:
         raise too_large() from None
+
+
+async def _note_start(journal: Journal, tenant: str, job: str, known: list[Record]) -> None:
+    """Note again when a job starts that has not: whoever stored it may have been cut off before that."""
+    state = fold_job(known)
+    step = state.step if state and not state.outcome else None
+    if step and step.handoff.start_at:
+        await Later(journal.signals).put_off(tenant, job, step.handoff.n, step.handoff.start_at)
 
 
 def _same(job: str, asked: Asked, records: list[Record]) -> list[Record]:

@@ -5,20 +5,31 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, create_model
 from starlette.requests import Request
 
 from actors.contracts.chain import digest
 from actors.contracts.messages import Message
 from actors.contracts.subjects import Lane, new_key
 from actors.http.body import json_in, malformed, misfit
-from actors.http.problem import BAD_KEY, Refusal
+from actors.http.problem import BAD_KEY, INVALID, Refusal, fault
 from actors.pipeline import Pipeline
 
 _KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
 
+
+def _written_out(value: object) -> object:
+    """A number is not to be taken for a time."""
+    if isinstance(value, int | float) or (isinstance(value, str) and "T" not in value.upper()):
+        raise ValueError("write a time as 2026-11-25T08:00:00Z")
+    return value
+
+
+Delay = Annotated[int, Field(strict=True, ge=0)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 LabelValue = Annotated[str, Field(max_length=512)]
 
@@ -33,9 +44,46 @@ class Submission(BaseModel):
     deadline: int | None = Field(
         default=None, description="Whole seconds from acceptance to the outcome at the latest."
     )
+    start_after: Delay | Moment | None = Field(
+        default=None,
+        description="Not to begin before: whole seconds from acceptance, or a time such as 2026-11-25T08:00:00Z. "
+        "Without a `deadline`, the usual one counts from there.",
+    )
     metadata: dict[Label, LabelValue] = Field(
         default_factory=dict, max_length=16, description="Whatever helps you find the job again; kept with it."
     )
+
+    def times(self, accepted: datetime, *, deadline: int, longest: int) -> Times:
+        """When the job begins, and when it must have its outcome, in seconds from acceptance where they are given.
+
+        `deadline` is for those that name none. Raises Refusal when it would begin too late.
+        """
+        match self.start_after:
+            case int(seconds):
+                start_at = accepted + timedelta(seconds=seconds)
+            case other:
+                start_at = max(accepted, other or accepted)
+        latest = accepted + timedelta(seconds=longest)
+        if self.deadline:
+            latest = accepted + timedelta(seconds=self.deadline)
+        elif start_at < latest:
+            latest = min(latest, start_at + timedelta(seconds=deadline))
+        if start_at >= latest:
+            within = f"within {self.deadline or longest:,} s, which is its deadline"
+            raise Refusal(
+                INVALID,
+                "Let it start earlier, or give it a later `deadline`.",
+                errors=[fault(("start_after",), f"it must start {within}")],
+            )
+        return Times(start_at if start_at > accepted else None, latest)
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When a job begins, None for at once, and when it must have its outcome."""
+
+    start_at: datetime | None
+    deadline: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +118,9 @@ class Form:
             submission = self.model.model_validate_json(body)
         except ValidationError as error:
             raise misfit(error, self._advice) from None
-        return Asked(submission, self._fingerprint(submission, said["input"]), len(body))
+        return Asked(submission, self._fingerprint(submission, said["input"], said.get("start_after")), len(body))
 
-    def _fingerprint(self, submission: Submission, said: Any) -> str:
+    def _fingerprint(self, submission: Submission, said: Any, start_after: Any) -> str:
         """Taken over the input as it was sent, so that a default that a new version adds makes it no other request."""
         whole = {
             "pipeline": self.pipeline.name,
@@ -81,6 +129,8 @@ class Form:
             "deadline": submission.deadline,
             "metadata": submission.metadata,
         }
+        if submission.start_after is not None:
+            whole["start_after"] = start_after
         try:
             return digest(json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
         except ValueError:
