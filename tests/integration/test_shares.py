@@ -15,7 +15,7 @@ from actors.contracts.limits import LIMITS, Limits
 from actors.contracts.subjects import LANES, LOCAL, Lane, Queue, Subject
 from actors.engines import Scripted
 from actors.journal import Journal
-from actors.journal.lag import queues_of, stage_lag
+from actors.journal.lag import flow_of, queues_of, stage_lag
 from actors.journal.mirror import Mirror
 from actors.journal.pull import LANE_TURN, Acks, Delivery, Puller, equal
 from actors.journal.shares import Shares
@@ -61,9 +61,19 @@ async def pulling(
 
 async def post(journal: Journal, share: int, jobs: int = 1, lane: Lane = "standard", stage: str = "write") -> None:
     """So many jobs of the tenant who has this share."""
-    await ensure_queue(journal.signals, Queue(stage, lane, share), ack_wait=NEVER_S)
+    queue = Queue(stage, lane, share)
+    await ensure_queue(journal.signals, queue, ack_wait=NEVER_S)
     for _ in range(jobs):
         await Scribe(journal.appender, new_address(lane, TENANTS.get(share, "c"), share)).hand_off(stage)
+    if jobs:
+        await _seen(journal, queue)
+
+
+async def _seen(journal: Journal, queue: Queue) -> None:
+    """What is stored may be there a moment before a pull that does not wait is given it."""
+    async with asyncio.timeout(BACKSTOP_S):
+        while not ((flow := await flow_of(journal.signals, queue)).waiting or flow.running):  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
 
 
 async def take(puller: Puller) -> list[Delivery]:
