@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 import serve_app
+from actors.runtime.deployment import AWAY_FROM_GPUS
 from actors.runtime.flags import HARD_STOP_S, STREAM_LIFE_S, ProxyPorts, serve_flags
 from actors.runtime.settings import Settings
 
@@ -43,6 +44,15 @@ def test_every_node_of_the_cluster_has_the_flags_that_serve_needs() -> None:
         ):
             assert f"{flag}={wanted[flag]}" in start
         assert "RAY_AUTH_MODE=" in start
+
+
+def test_every_node_of_the_cluster_says_whether_it_has_gpus() -> None:
+    config = yaml.safe_load((ROOT / "cluster.yaml").read_text())
+    [(label, kind)] = AWAY_FROM_GPUS.items()
+    for commands in (config["head_start_ray_commands"], config["worker_start_ray_commands"]):
+        start = next(command for command in commands if "ray start" in command)
+        assert f"--labels={label}=$(nvidia-smi" in start
+        assert f"echo {kind.removeprefix('!')} ||" in start
 
 
 def test_haproxy_stops_an_old_worker_only_after_its_longest_stream_has_ended() -> None:
