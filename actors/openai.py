@@ -13,8 +13,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from actors.contracts.conversation import Conversation, Reply
-from actors.contracts.events import Completed, Delta, NotAnEvent, Outcome, Record
+from actors.contracts.conversation import Conversation, Reply, Said
+from actors.contracts.events import Completed, Delta, HandOff, NotAnEvent, Outcome, Record
 from actors.contracts.subjects import is_job
 from actors.forgetting import forget_job
 from actors.http import openai_answers as answers
@@ -25,7 +25,8 @@ from actors.http.body import body_of
 from actors.http.caller import Owned, caller_of
 from actors.http.carrier import Carrier
 from actors.http.openai_answers import Asked, ChatStream, Json, ResponseStream
-from actors.http.openai_requests import CreateChat, CreateResponse, asked_of, read_request
+from actors.http.openai_items import called
+from actors.http.openai_requests import NOTHING, Before, CreateChat, CreateResponse, asked_of, read_request
 from actors.http.problem import Refusal, answer_refusals
 from actors.http.stream import EventStream
 from actors.http.submission import key_of
@@ -186,9 +187,22 @@ class OpenAI:
         self, request: Request, wanted: CreateResponse | CreateChat, key: str, body: bytearray
     ) -> Received:
         pipeline = self._pipeline(wanted.model)
-        asked = asked_of(pipeline.name, wanted, body)
+        before = await self._before(request, wanted) if isinstance(wanted, CreateResponse) else NOTHING
+        asked = asked_of(pipeline.name, wanted, body, before)
         tenant = caller_of(request).tenant
         return await self._carrier.carry(self._reception.receive(tenant, pipeline, asked, key, author(request)))
+
+    async def _before(self, request: Request, wanted: CreateResponse) -> Before:
+        """What was said up to the response that this one goes on after, its instructions left out. Raises Refusal."""
+        if (id := wanted.previous_response_id) is None:
+            return NOTHING
+        job = Owned(caller_of(request).tenant, _job_of(id, "previous_response_id"))
+        records = await self._records(await self._log.connected(READ_PATIENCE_S), job)
+        asked = Asked.of(job.job, records, "responses")
+        said = next((r.event.message.body.get("messages") for r in records if isinstance(r.event, HandOff)), None)
+        if asked is None or said is None:
+            raise errors.unknown_response(id, "previous_response_id")
+        return _before(asked, [Said.model_validate(turn) for turn in said], records)
 
     async def _records(self, journal: Journal, job: Owned) -> list[Record]:
         """A job's log, as the leader knows it: what was just stored is in it."""
@@ -275,11 +289,31 @@ def _stream(frames: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> EventS
 
 def _job(request: Request) -> str:
     """The job that a response's id stands for. Raises Refusal."""
-    id: str = request.path_params["id"]
+    return _job_of(request.path_params["id"], "response_id")
+
+
+def _job_of(id: str, param: str) -> str:
     job = id.removeprefix(answers.RESPONSE)
     if not (id.startswith(answers.RESPONSE) and is_job(job)):
-        raise errors.unknown_response(id)
+        raise errors.unknown_response(id, param)
     return job
+
+
+def _before(asked: Asked, said: list[Said], records: list[Record]) -> Before:
+    """What was said in a response, and before it. Raises Refusal for one without an answer."""
+    outcome = next((record.event for record in records if isinstance(record.event, Outcome)), None)
+    if outcome is None:
+        raise Refusal(
+            errors.NOT_ENDED, "Wait for the response that this one goes on after.", param="previous_response_id"
+        )
+    if not isinstance(outcome, Completed):
+        why = f"The response that this one goes on after has no answer: {answers.failure(outcome)}"
+        raise Refusal(errors.INVALID_VALUE, why, param="previous_response_id")
+    reply = answers.reply_of(outcome)
+    calls = [(call.name, answers.arguments(call)) for call in reply.calls]
+    names = {asked.call_id(at): call.name for at, call in enumerate(reply.calls)}
+    answer = called(calls) if calls else Said(role="assistant", content=reply.text)
+    return Before([*said[1 if asked.echo.instructions else 0 :], answer], names)
 
 
 def _known(job: Owned, records: list[Record]) -> Asked:

@@ -11,7 +11,7 @@ from typing import Protocol, Self, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from actors.contracts.errors import HeadraceError, RetryableError, TerminalError
-from actors.contracts.generation import Piece, Prompt, Sampling
+from actors.contracts.generation import FinishReason, Piece, Prompt, Sampling, Speech
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -136,15 +136,21 @@ class Engine(ABC):
         Raises RetryableError when `max_tokens` ran out before the object was whole.
         """
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature, schema=returns.model_json_schema())
-        decoder, text = self.decoder(), ""
-        async for piece in self.generate("", self.encode(prompt), sampling):
-            text += decoder.feed(piece.tokens)
         try:
-            return returns.model_validate_json(text)
+            return returns.model_validate_json(await self.whole(prompt, sampling))
         except ValidationError as error:
             raise RetryableError(
                 f"the model's {returns.__name__} is not whole after {max_tokens} tokens; raise max_tokens: {error}"
             ) from error
+
+    async def whole(self, prompt: Prompt, sampling: Sampling) -> Speech:
+        """Generate in silence; the whole text, which knows why it ended. Stop strings are not looked for."""
+        reason: FinishReason = "abort"
+        decoder, text = self.decoder(), ""
+        async for piece in self.generate("", self.encode(prompt), sampling):
+            text += decoder.feed(piece.tokens)
+            reason = piece.finish_reason or reason
+        return Speech(text, reason)
 
     def _expect_room(self, prompt: Sequence[int]) -> None:
         """Raises TerminalError when a prompt leaves no room for an output."""

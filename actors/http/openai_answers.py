@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from actors.contracts.conversation import Conversation, Reply
+from actors.contracts.conversation import CALLS, MOST_CALLS, Conversation, Decision, FunctionCall, Reply
 from actors.contracts.envelope import Envelope
 from actors.contracts.events import (
     Aborted,
@@ -23,6 +24,7 @@ from actors.contracts.events import (
     Origin,
     Outcome,
     Record,
+    StepPart,
     StepStarted,
 )
 from actors.contracts.fold import fold_job
@@ -65,6 +67,15 @@ class Asked:
     def created(self) -> int:
         return _seconds(self.origin.created)
 
+    @property
+    def may_call(self) -> bool:
+        """Whether the model decides on calls before it says anything."""
+        return bool(self.echo.tools) and self.echo.tool_choice != "none"
+
+    def call_id(self, at: int) -> str:
+        """The id of a call that the model asks for; the same wherever it is told."""
+        return f"call_{self.job}_{at}"
+
 
 def response(asked: Asked, records: Sequence[Record]) -> Json:
     """A response as it stands."""
@@ -86,7 +97,9 @@ def ended(asked: Asked, outcome: Outcome, said: str) -> Json:
                 return _response(
                     asked, "incomplete", text=reply.text, outcome=outcome, incomplete_details=why, item="incomplete"
                 )
-            done = {"completed_at": _seconds(outcome.at)}
+            done: Json = {"completed_at": _seconds(outcome.at)}
+            if reply.calls:
+                done["output"] = [_call_item(asked, at, call) for at, call in enumerate(reply.calls)]
             return _response(asked, "completed", text=reply.text, outcome=outcome, item="completed", **done)
         case Cancelled():
             return _response(asked, "cancelled", text=said, outcome=outcome, item="incomplete")
@@ -136,13 +149,13 @@ def _response(
         "metadata": asked.origin.metadata,
         "model": echo.model,
         "output": [_item(asked, text, item)] if text or status in ("completed", "incomplete") else [],
-        "parallel_tool_calls": False,
-        "previous_response_id": None,
+        "parallel_tool_calls": echo.parallel_tool_calls,
+        "previous_response_id": echo.previous_response_id,
         "store": True,
         "temperature": 1.0 if echo.temperature is None else echo.temperature,
-        "text": {"format": {"type": "text"}},
-        "tool_choice": "none",
-        "tools": [],
+        "text": {"format": echo.format or {"type": "text"}},
+        "tool_choice": echo.tool_choice,
+        "tools": echo.tools,
         "top_p": 1.0 if echo.top_p is None else echo.top_p,
         "truncation": "disabled",
         "usage": _usage(outcome.usage) if outcome else None,
@@ -154,6 +167,33 @@ def _item(asked: Asked, text: str | None, status: str) -> Json:
     """The one message of a response; without text, as it is when it begins."""
     content = [] if text is None else [_part(text)]
     return {"id": f"msg_{asked.job}", "type": "message", "role": "assistant", "status": status, "content": content}
+
+
+def _call_item(asked: Asked, at: int, call: FunctionCall, status: str = "completed") -> Json:
+    """A call of a response; as it is when it begins, without its arguments."""
+    return {
+        "id": f"fc_{asked.job}_{at}",
+        "type": "function_call",
+        "status": status,
+        "call_id": asked.call_id(at),
+        "name": call.name,
+        "arguments": arguments(call) if status == "completed" else "",
+    }
+
+
+def arguments(call: FunctionCall) -> str:
+    """The arguments of a call as clients read them: JSON in a string."""
+    return json.dumps(call.arguments, ensure_ascii=False)
+
+
+def decision_in(event: StepPart) -> Decision | None:
+    """What the model decided on calls, where this is what it stored of that."""
+    if event.key != CALLS:
+        return None
+    try:
+        return Decision.model_validate(event.value)
+    except ValidationError:
+        return None
 
 
 def _part(text: str) -> Json:
@@ -182,6 +222,7 @@ class ResponseStream:
         self._void_until = void_until
         self._said = ""
         self._begun = False
+        self._speaks = False
 
     def take(self, n: int, event: Envelope | None) -> Iterator[Json]:
         """What an event becomes; it has the number `n`."""
@@ -199,9 +240,14 @@ class ResponseStream:
                 yield 0, "error", {"code": "text_void", "message": RESET, "param": None}
             case StepStarted() if not self._begun:
                 yield from self._begin()
+            case StepPart() if not self._speaks and (decision := decision_in(event)):
+                yield from self._call(decision.calls) if decision.calls else self._speak(0)
             case Delta() if n > self._void_until:
+                at = 0 if self._speaks else 2
+                if not self._speaks:
+                    yield from self._speak(0)
                 self._said += event.text
-                yield 0, "response.output_text.delta", self._at(delta=event.text, logprobs=[])
+                yield at, "response.output_text.delta", self._at(delta=event.text, logprobs=[])
             case Completed():
                 if not self._begun:
                     yield from self._begin()
@@ -213,13 +259,40 @@ class ResponseStream:
 
     def _begin(self) -> Iterator[tuple[int, str, Json]]:
         self._begun = True
-        item = _item(self._asked, None, "in_progress")
         yield 0, "response.in_progress", {"response": _response(self._asked, "in_progress")}
-        yield 1, "response.output_item.added", {"output_index": 0, "item": item}
-        yield 2, "response.content_part.added", self._at(part=_part(""))
+        if not self._asked.may_call:
+            yield from self._speak(1)
+
+    def _speak(self, k: int) -> Iterator[tuple[int, str, Json]]:
+        """The message begins."""
+        self._speaks = True
+        item = _item(self._asked, None, "in_progress")
+        yield k, "response.output_item.added", {"output_index": 0, "item": item}
+        yield k + 1, "response.content_part.added", self._at(part=_part(""))
+
+    def _call(self, calls: Sequence[FunctionCall]) -> Iterator[tuple[int, str, Json]]:
+        """Calls that were decided on: their arguments come whole, as they are stored in one piece."""
+        for at, call in enumerate(calls[:MOST_CALLS]):
+            of = {"output_index": at}
+            place = {**of, "item_id": f"fc_{self._asked.job}_{at}"}
+            begun = _call_item(self._asked, at, call, "in_progress")
+            written = arguments(call)
+            yield 4 * at, "response.output_item.added", {**of, "item": begun}
+            yield 4 * at + 1, "response.function_call_arguments.delta", {**place, "delta": written}
+            yield (
+                4 * at + 2,
+                "response.function_call_arguments.done",
+                {**place, "name": call.name, "arguments": written},
+            )
+            yield 4 * at + 3, "response.output_item.done", {**of, "item": _call_item(self._asked, at, call)}
 
     def _complete(self, outcome: Completed) -> Iterator[tuple[int, str, Json]]:
         whole = ended(self._asked, outcome, self._said)
+        if reply_of(outcome).calls:
+            yield 8, f"response.{whole['status']}", {"response": whole}
+            return
+        if not self._speaks:
+            yield from self._speak(1)
         [item] = whole["output"]
         text: str = item["content"][0]["text"]
         if rest := _rest(text, self._said):
@@ -240,6 +313,7 @@ class ChatStream:
         self._asked = asked
         self._include_usage = include_usage
         self._said = ""
+        self._has_called = False
 
     def take(self, n: int, event: Envelope | None) -> Iterator[Json]:
         """What an event becomes."""
@@ -251,15 +325,24 @@ class ChatStream:
             case Delta(text=text) if text:
                 self._said += text
                 yield self._chunk({"content": text})
+            case StepPart() if (decision := decision_in(event)) and decision.calls:
+                yield from self._call(decision.calls)
             case Completed():
                 reply = reply_of(event)
+                if reply.calls and not self._has_called:
+                    yield from self._call(reply.calls)
                 if rest := _rest(reply.text, self._said):
                     yield self._chunk({"content": rest})
-                yield self._chunk({}, reply.finish_reason)
+                yield self._chunk({}, _finish(reply))
                 if self._include_usage:
                     yield {**self._head, "choices": [], "usage": _chat_usage(event.usage)}
             case Outcome():
                 yield {"error": envelope(FAILED, failure(event))}
+
+    def _call(self, calls: Sequence[FunctionCall]) -> Iterator[Json]:
+        self._has_called = True
+        for at, call in enumerate(calls):
+            yield self._chunk({"tool_calls": [{"index": at, **_tool_call(self._asked, at, call)}]})
 
     @property
     def _head(self) -> Json:
@@ -274,9 +357,21 @@ def chat_completion(asked: Asked, completed: Completed) -> Json:
     """A chat completion, whole."""
     reply = reply_of(completed)
     message: Json = {"role": "assistant", "content": reply.text, "refusal": None, "annotations": []}
-    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish_reason}
+    if reply.calls:
+        message["content"] = None
+        message["tool_calls"] = [_tool_call(asked, at, call) for at, call in enumerate(reply.calls)]
+    choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": _finish(reply)}
     head = _chat_head(asked, "chat.completion")
     return {**head, "choices": [choice], "usage": _chat_usage(completed.usage)}
+
+
+def _finish(reply: Reply) -> str:
+    return "tool_calls" if reply.calls else reply.finish_reason
+
+
+def _tool_call(asked: Asked, at: int, call: FunctionCall) -> Json:
+    function = {"name": call.name, "arguments": arguments(call)}
+    return {"id": asked.call_id(at), "type": "function", "function": function}
 
 
 def model(name: str) -> Json:

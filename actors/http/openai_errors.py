@@ -38,10 +38,8 @@ def unsupported(param: str, why: str = "Leave it out.") -> Refusal:
     return Refusal(UNSUPPORTED, f"`{param}` is not supported here, or not with this value. {why}", param=param)
 
 
-def unknown_response(id: str) -> Refusal:
-    return Refusal(
-        RESPONSE_NOT_FOUND, f"There is no response {id[:64]!r}, or it is not kept any more.", param="response_id"
-    )
+def unknown_response(id: str, param: str = "response_id") -> Refusal:
+    return Refusal(RESPONSE_NOT_FOUND, f"There is no response {id[:64]!r}, or it is not kept any more.", param=param)
 
 
 def _type(kind: Kind) -> str:

@@ -3,17 +3,32 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Set
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
 from actors.contracts.chain import digest
 from actors.contracts.conversation import Conversation, Said
-from actors.contracts.generation import Role
 from actors.contracts.subjects import Lane
 from actors.http.body import json_in, malformed, misfit
 from actors.http.openai_errors import unsupported
+from actors.http.openai_items import AnyItem, AnyMessage, Item, turns
+from actors.http.openai_tools import (
+    MOST_TOOLS,
+    ChatFormat,
+    ChatTool,
+    Choice,
+    ChosenName,
+    OneChatTool,
+    OneTool,
+    PlainFormat,
+    TextOptions,
+    Tool,
+    offered,
+    schema_of,
+)
 from actors.http.submission import Asked, Label, LabelValue, Submission
 
 Door = Literal["responses", "chat"]
@@ -24,22 +39,17 @@ WITHOUT_EFFECT = {
     "prompt_cache_key",
     "prompt_cache_retention",
     "prompt_cache_options",
-    "parallel_tool_calls",
     "store",
     "service_tier",
 }
 """What may be sent and changes nothing."""
 
 SAME_AS_LEFT_OUT: Mapping[str, tuple[Any, ...]] = {
-    "tools": ([],),
     "functions": ([],),
-    "tool_choice": ("auto", "none"),
     "function_call": ("auto", "none"),
     "include": ([],),
     "truncation": ("disabled",),
-    "text": ({}, {"format": {"type": "text"}}, {"verbosity": "medium"}),
     "reasoning": ({},),
-    "response_format": ({"type": "text"},),
     "modalities": (["text"],),
     "n": (1,),
     "logprobs": (False,),
@@ -51,31 +61,6 @@ SAME_AS_LEFT_OUT: Mapping[str, tuple[Any, ...]] = {
 """What may be sent with these values only, because they ask for nothing."""
 
 M = TypeVar("M", bound="Generating")
-
-
-class Part(BaseModel):
-    """A piece of what somebody said."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    type: Literal["text", "input_text", "output_text"]
-    text: str
-
-
-class Item(BaseModel):
-    """What somebody said."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    type: Literal["message"] = "message"
-    role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[Part]
-
-    @property
-    def said(self) -> Said:
-        role: Role = "system" if self.role == "developer" else self.role
-        text = self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
-        return Said(role=role, content=text)
 
 
 class StreamOptions(BaseModel):
@@ -97,25 +82,35 @@ class Generating(BaseModel):
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     ignore_eos: bool = False
+    parallel_tool_calls: bool = True
     metadata: Annotated[dict[Label, LabelValue], Field(max_length=16)] = Field(default_factory=dict)
 
 
 class CreateResponse(Generating):
     """`POST /v1/responses`."""
 
-    input: Annotated[str, Field(min_length=1)] | Annotated[list[Item], Field(min_length=1)]
+    input: Annotated[str, Field(min_length=1)] | Annotated[list[AnyItem], Field(min_length=1)]
     instructions: str | None = None
     background: bool = False
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
+    previous_response_id: Annotated[str, Field(max_length=64)] | None = None
+    tools: Annotated[list[Tool], Field(max_length=MOST_TOOLS)] = Field(default_factory=list)
+    tool_choice: Choice | OneTool = "auto"
+    text: TextOptions = TextOptions()
 
-    @property
-    def conversation(self) -> Conversation:
-        items = [Said(role="user", content=self.input)] if isinstance(self.input, str) else [i.said for i in self.input]
+    def conversation(self, before: Before) -> Conversation:
+        """What it comes to after what was said before. Raises Refusal."""
+        items = [Item(role="user", content=self.input)] if isinstance(self.input, str) else self.input
         first = [Said(role="system", content=self.instructions)] if self.instructions else []
-        return _conversation(self, [*first, *items], self.max_output_tokens, self.echo)
+        said = [*first, *before.said, *turns(items, dict(before.names))]
+        choice, chosen = _chosen(self.tool_choice)
+        more = offered(self.tools, choice, chosen, parallel=self.parallel_tool_calls)
+        more["returns"] = schema_of(self.text.format, "text")
+        return _conversation(self, said, self.max_output_tokens, self.echo, more)
 
     @property
     def echo(self) -> Echo:
+        choice = self.tool_choice
         return Echo(
             door="responses",
             model=self.model,
@@ -124,13 +119,18 @@ class CreateResponse(Generating):
             temperature=self.temperature,
             top_p=self.top_p,
             max_output_tokens=self.max_output_tokens,
+            previous_response_id=self.previous_response_id,
+            tools=[tool.model_dump() | {"strict": True} for tool in self.tools],
+            tool_choice=choice if isinstance(choice, str) else choice.model_dump(),
+            parallel_tool_calls=self.parallel_tool_calls,
+            format=self.text.format.model_dump(by_alias=True),
         )
 
 
 class CreateChat(Generating):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[list[Item], Field(min_length=1)]
+    messages: Annotated[list[AnyMessage], Field(min_length=1)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
@@ -139,14 +139,21 @@ class CreateChat(Generating):
         | Annotated[list[Annotated[str, Field(min_length=1)]], Field(max_length=4)]
         | None
     ) = None
+    tools: Annotated[list[ChatTool], Field(max_length=MOST_TOOLS)] = Field(default_factory=list)
+    tool_choice: Choice | OneChatTool = "auto"
+    response_format: ChatFormat = PlainFormat(type="text")
 
-    @property
-    def conversation(self) -> Conversation:
+    def conversation(self, before: Before) -> Conversation:
+        """What it comes to; a chat says itself what was said before. Raises Refusal."""
         stop = [self.stop] if isinstance(self.stop, str) else self.stop or []
         most = self.max_completion_tokens or self.max_tokens
-        said = [item.said for item in self.messages]
-        echo = Echo(door="chat", model=self.model)
-        return _conversation(self, said, most, echo).model_copy(update={"seed": self.seed, "stop": stop})
+        said = turns(self.messages, dict(before.names))
+        choice, chosen = _chosen(self.tool_choice)
+        more = offered([tool.function for tool in self.tools], choice, chosen, parallel=self.parallel_tool_calls)
+        more |= {"returns": schema_of(self.response_format, "response_format"), "seed": self.seed, "stop": stop}
+        # Whoever turns the job's events into chunks has to know whether it may be calls that come.
+        tools: list[dict[str, JsonValue]] = [{"type": "function", "name": tool.function.name} for tool in self.tools]
+        return _conversation(self, said, most, Echo(door="chat", model=self.model, tools=tools), more)
 
 
 class Echo(BaseModel):
@@ -161,6 +168,22 @@ class Echo(BaseModel):
     temperature: float | None = None
     top_p: float | None = None
     max_output_tokens: int | None = None
+    previous_response_id: str | None = None
+    tools: list[dict[str, JsonValue]] = Field(default_factory=list)
+    tool_choice: JsonValue = "auto"
+    parallel_tool_calls: bool = True
+    format: dict[str, JsonValue] = Field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What was said before the items of a request, and which functions were called in it, by the ids of the calls."""
+
+    said: Sequence[Said] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+
+
+NOTHING = Before()
 
 
 def read_request(model: type[M], body: bytes | bytearray) -> M:
@@ -175,9 +198,14 @@ def read_request(model: type[M], body: bytes | bytearray) -> M:
     return asked
 
 
-def asked_of(pipeline: str, request: CreateResponse | CreateChat, body: bytes | bytearray) -> Asked:
-    """The submission that a request comes to. Another request under the same key is another body, as it was sent."""
-    conversation = request.conversation
+def asked_of(
+    pipeline: str, request: CreateResponse | CreateChat, body: bytes | bytearray, before: Before = NOTHING
+) -> Asked:
+    """The submission that a request comes to. Another request under the same key is another body, as it was sent.
+
+    Raises Refusal.
+    """
+    conversation = request.conversation(before)
     whole = {"pipeline": pipeline, "door": conversation.asked["door"], "input": json_in(body)}
     try:
         fingerprint = digest(json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
@@ -188,7 +216,9 @@ def asked_of(pipeline: str, request: CreateResponse | CreateChat, body: bytes | 
     return Asked(submission, fingerprint, len(body))
 
 
-def _conversation(request: Generating, said: list[Said], most: int | None, echo: Echo) -> Conversation:
+def _conversation(
+    request: Generating, said: list[Said], most: int | None, echo: Echo, more: dict[str, Any]
+) -> Conversation:
     if request.ignore_eos and most is None:
         raise unsupported("ignore_eos", "Say how many tokens there are to be, too.")
     return Conversation(
@@ -198,7 +228,17 @@ def _conversation(request: Generating, said: list[Said], most: int | None, echo:
         temperature=1.0 if request.temperature is None else request.temperature,
         top_p=1.0 if request.top_p is None else request.top_p,
         asked=echo.model_dump(mode="json"),
+        **more,
     )
+
+
+def _chosen(choice: Choice | OneTool | OneChatTool) -> tuple[str | None, str | None]:
+    """A choice in a word, or of one function by its name."""
+    match choice:
+        case OneTool(name=name) | OneChatTool(function=ChosenName(name=name)):
+            return None, name
+        case word:
+            return word, None
 
 
 def _refuse_what_has_no_effect(given: Mapping[str, Any], known: Set[str]) -> None:

@@ -358,9 +358,8 @@ async def test_what_cannot_be_generated_is_told_as_a_failure(r1: Servers) -> Non
 @pytest.mark.parametrize(
     ("asked", "param"),
     [
-        ({**ASK, "tools": [{"type": "function", "name": "f", "parameters": {}}]}, "tools"),
-        ({**ASK, "previous_response_id": "resp_1"}, "previous_response_id"),
-        ({**ASK, "text": {"format": {"type": "json_object"}}}, "text"),
+        ({**ASK, "reasoning": {"effort": "low"}}, "reasoning"),
+        ({**ASK, "conversation": "conv_1"}, "conversation"),
         ({**ASK, "temparature": 1}, "temparature"),
         ({**CHAT, "n": 2}, "n"),
         ({**CHAT, "logprobs": True}, "logprobs"),

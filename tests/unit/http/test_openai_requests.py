@@ -9,7 +9,7 @@ import pytest
 
 from actors.contracts.conversation import Said
 from actors.http.openai_errors import answer
-from actors.http.openai_requests import SAME_AS_LEFT_OUT, CreateChat, CreateResponse, asked_of, read_request
+from actors.http.openai_requests import NOTHING, SAME_AS_LEFT_OUT, CreateChat, CreateResponse, asked_of, read_request
 from actors.http.problem import Refusal
 
 
@@ -32,7 +32,7 @@ def test_the_input_of_a_response_becomes_a_conversation_after_its_instructions()
         "temperature": 0,
         "top_p": None,
     }
-    conversation = read_request(CreateResponse, json.dumps(body).encode()).conversation
+    conversation = read_request(CreateResponse, json.dumps(body).encode()).conversation(NOTHING)
     assert conversation.messages == [
         Said(role="system", content="Be brief."),
         Said(role="system", content="Rhyme."),
@@ -43,16 +43,16 @@ def test_the_input_of_a_response_becomes_a_conversation_after_its_instructions()
 
 
 def test_how_a_chat_is_generated_is_passed_on() -> None:
-    conversation = chat(max_tokens=5, max_completion_tokens=9, stop="end", seed=3, top_p=0.5).conversation
+    conversation = chat(max_tokens=5, max_completion_tokens=9, stop="end", seed=3, top_p=0.5).conversation(NOTHING)
     assert (conversation.max_tokens, conversation.stop, conversation.seed) == (9, ["end"], 3)
     assert (conversation.temperature, conversation.top_p) == (1.0, 0.5)
 
 
 def test_what_ignores_the_end_has_as_many_tokens_as_it_may() -> None:
-    assert chat(max_tokens=5, ignore_eos=True).conversation.min_tokens == 5
-    assert chat(max_tokens=5).conversation.min_tokens == 0
+    assert chat(max_tokens=5, ignore_eos=True).conversation(NOTHING).min_tokens == 5
+    assert chat(max_tokens=5).conversation(NOTHING).min_tokens == 0
     with pytest.raises(Refusal, match="how many tokens"):
-        _ = chat(ignore_eos=True).conversation
+        _ = chat(ignore_eos=True).conversation(NOTHING)
 
 
 def test_what_asks_for_nothing_may_be_sent() -> None:
