@@ -6,8 +6,8 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from random import Random
 
 from starlette.applications import Starlette
@@ -24,6 +24,7 @@ from actors.http.head import Head
 from actors.http.problem import BAD_OPTION, BAD_PLACE, Refusal, answer_with_problems, unknown_job
 from actors.http.stream import EventStream
 from actors.journal import Journal, Unanswered
+from actors.journal.connection import ApiError
 from actors.journal.follow import Follower, Place
 from actors.journal.journal import PatientJournal
 from actors.journal.mailbox import Item
@@ -85,8 +86,18 @@ class Results:
     async def events(self, request: Request) -> Response:
         """The events of a job after the reader's place, as they come; 204 when the reader has seen the outcome.
 
-        With `cancel_on_disconnect`, the job is cancelled when the reader goes away before that and stays away.
+        With `cancel_on_disconnect`, the job is cancelled when the reader goes away before that and stays away. One that
+        resumes while the log cannot be reached is told nothing until it can, and then to come again: a browser would
+        take a 503 for the end.
         """
+        try:
+            return await self._followed(request)
+        except (Unanswered, ApiError):
+            if "Last-Event-ID" not in request.headers:
+                raise
+            return self._stream(nullcontext(self._once_connected()))
+
+    async def _followed(self, request: Request) -> Response:
         id, place, bound = request.path_params["id"], _place(request), _is_bound(request)
         if not is_job(id):
             raise unknown_job(id)
@@ -99,8 +110,17 @@ class Results:
             return Response(status_code=204, headers={"Cache-Control": "no-store"})
         seat = Seat()
         frames = self._frames(self._follows(journal), job, place, seat if bound else None)
-        retry_ms = self._rng.randint(*RETRY_MS)
-        return EventStream(frames, life=self._stream_life, retry_ms=retry_ms, left=seat.leave)
+        return self._stream(frames, left=seat.leave)
+
+    def _stream(
+        self, frames: AbstractAsyncContextManager[AsyncIterator[bytes]], *, left: Callable[[], None] = lambda: None
+    ) -> EventStream:
+        return EventStream(frames, life=self._stream_life, retry_ms=self._rng.randint(*RETRY_MS), left=left)
+
+    async def _once_connected(self) -> AsyncIterator[bytes]:
+        """A comment, once the log can be reached."""
+        await self._log.connected(2 * self._stream_life)  # the stream's life ends it before
+        yield b": the log is there again\n\n"
 
     def _follows(self, journal: Journal) -> Follower:
         if self._follower is None:

@@ -66,13 +66,19 @@ class Reader:
         await page.expose_function("told", reader._told)
         await page.route("**/page", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
         await page.goto(f"{url}/page")
-        page.on("response", lambda answer: reader.answers.append(answer))
+        page.on("response", reader._answered)
         await page.evaluate(FOLLOW, [path, [*KINDS, *OUTCOMES]])
         return reader
 
     async def until(self, kind: str, times: int = 1) -> None:
         """Wait until it has seen so many events of this kind."""
         while self.kinds.count(kind) < times:
+            self._news.clear()
+            await self._news.wait()
+
+    async def until_answered(self, times: int) -> None:
+        """Wait until so many of its requests were answered, whatever the answer."""
+        while len(self.answers) < times:
             self._news.clear()
             await self._news.wait()
 
@@ -84,6 +90,10 @@ class Reader:
         """Every event that it saw: kind, id and data."""
         seen: Sequence[tuple[str, str, str]] = await self.page.evaluate("window.seen")
         return [(kind, id, json.loads(data)) for kind, id, data in seen]
+
+    def _answered(self, answer: Response) -> None:
+        self.answers.append(answer)
+        self._news.set()
 
     def _told(self, kind: str, state: int) -> None:
         self.kinds.append(kind)

@@ -35,9 +35,9 @@ from tests.slow_pipeline import WORDS
 ASKED = "READERS" in os.environ
 READERS = int(os.environ.get("READERS") or 1)
 SEED = int(os.environ.get("SEED") or (SystemRandom().randrange(1 << 31) if ASKED else 20261123))
-CUTS = 3
+CUTS = 2
 """How often the connection of each reader is cut."""
-PORTION = (500, 1_100)
+PORTION = (400, 800)
 """After how many bytes: not in an answer's headers, as Chromium takes what it has of them for all of them."""
 BACKSTOP_S = 120.0
 
@@ -125,6 +125,22 @@ async def test_a_reader_whose_result_actor_is_killed_resumes_by_itself(
                     await assert_whole(reader, url, job, story(f"page {n}"))
                     assert_stopped_by_itself(reader)
     assert killed.exitcode == -9
+
+
+async def test_a_reader_that_comes_back_while_the_log_is_away_resumes_by_itself(browser: Browser, r1: Servers) -> None:
+    settings = settings_for(r1).model_copy(update={"pipelines": ("tests.slow_pipeline:tales",)})
+    async with listening(settings) as url, relay(url) as wire, asyncio.timeout(BACKSTOP_S):
+        job = await submit(url, "tales", {"name": "a drought"})
+        reader = await Reader.at(browser, wire.url, f"{EVENTS}/{job}")
+        await reader.until("handoff")
+        await r1.kill()
+        wire.cut()
+        await reader.until_answered(2)
+        await r1.start()
+        async with working(settings, "tell", "count"):
+            await reader.until_closed()
+        await assert_whole(reader, url, job, WORDS)
+        assert_stopped_by_itself(reader)
 
 
 @pytest.mark.skipif(not ASKED, reason="Ray Serve takes too long for a sample: make browser")

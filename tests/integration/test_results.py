@@ -287,6 +287,23 @@ async def test_a_stream_waits_while_the_server_is_away_and_goes_on_by_itself(
         assert await reading == ["handoff", "step.started", "delta", "completed"]
 
 
+async def test_one_that_resumes_while_the_server_is_away_is_kept_and_told_to_come_again_when_it_is_back(
+    r1: Servers, http: httpx.AsyncClient, scribe: Scribe
+) -> None:
+    await scribe.hand_off("recite")
+    await r1.kill()
+    url = f"{EVENTS}/{scribe.address.job}"
+    refused = await http.get(url)
+    assert refused.status_code == 503
+    assert "Retry-After" in refused.headers
+    async with asyncio.timeout(SOON_S), http.stream("GET", url, headers={"Last-Event-ID": "1.1"}) as kept:
+        assert kept.status_code == 200  # on anything else a browser's EventSource gives up for good
+        lines = kept.aiter_lines()
+        assert (await anext(lines)).startswith("retry: ")
+        await r1.start()
+        assert [line async for line in lines if line] == [": the log is there again"]
+
+
 @pytest.mark.parametrize(("pieces", "most"), [(50, 40), (600, 600)], ids=["merged", "read again"])
 async def test_a_reader_that_does_not_read_holds_up_little_and_then_gets_everything(
     http: httpx.AsyncClient, scribe: Scribe, pieces: int, most: int
