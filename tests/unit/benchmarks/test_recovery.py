@@ -7,7 +7,7 @@ from benchmarks.wasting import Block, wasted
 
 
 def test_a_takeover_is_told_as_a_multiple_of_the_bare_prefill() -> None:
-    kills = [TakenOver(claimed=0.3, resumed=1.4, bare=1.0), TakenOver(claimed=0.3, resumed=1.2, bare=1.0)]
+    kills = [TakenOver(claimed=0.3, ours=1.4, bare=1.0), TakenOver(claimed=0.3, ours=1.2, bare=1.0)]
     p50, p95 = taken_over("an engine", kills, RECOVERED)
     assert p50.estimate.value == 1.3
     assert (p50.met, p95.met) == (True, None)
