@@ -34,7 +34,7 @@ class NoLog:
 @pytest.fixture
 def poems(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """README's pipeline, as the module that README says to save it as."""
-    [code] = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "Pipeline(" in block]
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "poems = Pipeline(" in block]
     module = ModuleType("my_poems")
     monkeypatch.setitem(sys.modules, "my_poems", module)
     exec(compile(code, "README.md", "exec"), module.__dict__)
