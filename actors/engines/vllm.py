@@ -334,6 +334,8 @@ def _existing(model: str | None) -> str:
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise EngineError(f"{folder} is no model: it has no config.json; name a folder that vLLM can load")
+        if mistake := Weights.of(str(folder)).mistake:
+            raise EngineError(f"{folder} is not whole: {mistake}, or name another model")
         return str(folder)
     if folder.exists() or model.startswith(("/", ".", "~")) or model.count("/") > 1:
         raise EngineError(f"there is no model in {folder}; name a folder with a model in it, or one on the hub")

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 from pathlib import Path
 from typing import Self
 
 import psutil
+
+
+LENGTH_BYTES = 8
+LONGEST_HEADER = 100_000_000
+"""The format's own limit, in bytes: https://github.com/huggingface/safetensors."""
 
 
 class Weights:
@@ -29,6 +35,15 @@ class Weights:
     def size(self) -> int:
         """All of them, in bytes."""
         return sum(self._sizes.values())
+
+    @property
+    def mistake(self) -> str | None:
+        """The first file that is not whole, and what to do; None when all are."""
+        for name, size in self._sizes.items():
+            with contextlib.suppress(OSError):
+                if (whole := _whole_size(Path(name))) != size:
+                    return f"{name} has {size:,} bytes and should have {whole:,}; copy it again"
+        return None
 
     def read_by(self, process: psutil.Process) -> float | None:
         """How much of all it and what it started have read, from 0 to 1; None while none of them reads. Takes a while.
@@ -54,6 +69,18 @@ class Weights:
             if any(name in Path(f"/proc/{process.pid}/maps").read_text() for name in self._sizes):
                 return {m.path: m.rss for m in process.memory_maps(grouped=True) if m.path in self._sizes}
         return {}
+
+
+def _whole_size(file: Path) -> int:
+    """How long a file of weights says that it is: the length of its header, the header, and what that names."""
+    with file.open("rb") as weights:
+        length = int.from_bytes(weights.read(LENGTH_BYTES), "little")
+        try:
+            header = json.loads(weights.read(min(length, LONGEST_HEADER)))
+            ends = [tensor["data_offsets"][1] for name, tensor in header.items() if name != "__metadata__"]
+        except (ValueError, TypeError, KeyError, AttributeError):
+            ends = []  # cut off in its header, or no such file at all
+    return LENGTH_BYTES + length + max(ends, default=0)
 
 
 def _family(process: psutil.Process) -> list[psutil.Process]:

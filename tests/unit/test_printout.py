@@ -44,6 +44,13 @@ def test_a_decision_that_nobody_tells_is_shown_as_unknown() -> None:
     assert "\n  an unknown number wanted, of 0 to 4: nobody says\n" in shown
 
 
+def test_replicas_that_are_there_for_something_else_are_counted_apart_and_say_what_for() -> None:
+    spare = {**READY, "worker": "write-2", "role": "spare", "detail": "a warm spare"}
+    head, row, *remarks = stages_printout([stage(replicas=[READY, spare], scaling=None)]).split("\n")
+    assert row.endswith("1 ready, 1 spare")
+    assert remarks == ["  write-2 is ready: a warm spare"]
+
+
 def test_a_running_job_shows_what_it_has_said_and_where_it_is() -> None:
     shown = job_printout(job(status="running", attempts=2, text="It feeds\na mill\x1b[2J"))
     assert "status    running in write, attempt 2\n" in shown

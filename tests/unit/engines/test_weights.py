@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,3 +62,18 @@ def test_a_load_is_as_far_as_its_last_file_was_read(files: list[Path], at: int, 
 def test_nothing_is_known_of_a_model_without_such_files(tmp_path: Path, files: list[Path]) -> None:
     with reader(files[0], 1.0) as process:
         assert Weights.of(str(tmp_path / "elsewhere")).read_by(process) is None
+
+
+def a_safetensors(size: int) -> bytes:
+    """A file of weights with one tensor of so many bytes."""
+    header = json.dumps({"__metadata__": {"format": "pt"}, "w": {"dtype": "U8", "data_offsets": [0, size]}}).encode()
+    return len(header).to_bytes(8, "little") + header + bytes(size)
+
+
+@pytest.mark.parametrize("there", [1_000, 60, 4])
+def test_a_file_that_is_cut_short_is_named(tmp_path: Path, there: int) -> None:
+    file, whole = tmp_path / "model.safetensors", a_safetensors(2_000)
+    file.write_bytes(whole)
+    assert Weights.of(str(tmp_path)).mistake is None
+    file.write_bytes(whole[:there])
+    assert f"{file} has {there:,} bytes and should have" in (Weights.of(str(tmp_path)).mistake or "")
