@@ -6,14 +6,16 @@ import asyncio
 import logging
 import re
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
 from random import Random
+from typing import Any
 
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Route, WebSocketRoute
+from starlette.websockets import WebSocket
 
 from actors.contracts.events import NotAnEvent, Outcome, Record, ReviewDiscarded, ReviewRedriven
 from actors.contracts.subjects import is_job
@@ -21,9 +23,12 @@ from actors.contracts.view import kind_for_readers
 from actors.http.attendance import Attendance, Seat
 from actors.http.caller import Owned, caller_of
 from actors.http.head import Head
-from actors.http.problem import BAD_OPTION, BAD_PLACE, Refusal, answer_with_problems, unknown_job
+from actors.http.places import place_of, places_of, written
+from actors.http.problem import BAD_OPTION, Refusal, answer_with_problems, unavailable, unknown_job
+from actors.http.socket import send_events
 from actors.http.stream import EventStream
 from actors.journal import Journal, Unanswered
+from actors.journal.braid import braided
 from actors.journal.connection import ApiError
 from actors.journal.follow import Follower, Place
 from actors.journal.journal import PatientJournal
@@ -49,7 +54,8 @@ GRACE_S = 5.0
 READER_LEFT = "its reader went away"
 AGAIN_S = 1.0
 
-_PLACE = re.compile(r"([0-9]{1,15})(?:\.([0-9]{1,18}))?")
+MOST_JOBS = 50
+"""How many jobs one stream may have: each event's id says how far the reader is in each of them."""
 
 
 def results(
@@ -57,7 +63,8 @@ def results(
 ) -> Starlette:
     """The application, for the route `/v1/events`. It finds the path below that, as Serve and mounts give it."""
     actor = Results(settings, stream_life=stream_life, grace=grace, rng=rng or Random())
-    app = Starlette(routes=[Route("/{id}", actor.events)], lifespan=actor.running)
+    routes = [_bare(actor.several), Route("/{id}", actor.events), WebSocketRoute("/{id}/ws", actor.socket)]
+    app = Starlette(routes=routes, lifespan=actor.running)
     app.router.redirect_slashes = False
     answer_with_problems(app)
     app.add_middleware(Head)
@@ -90,15 +97,40 @@ class Results:
         resumes while the log cannot be reached is told nothing until it can, and then to come again: a browser would
         take a 503 for the end.
         """
+        return await self._resumed(request, self._followed(request))
+
+    async def several(self, request: Request) -> Response:
+        """The same of the jobs that `jobs` names, on one stream, which ends once all of them have.
+
+        A job that the reader has begun to read and that is not kept any more is `gone`.
+        """
+        return await self._resumed(request, self._braided(request))
+
+    async def socket(self, socket: WebSocket) -> None:
+        """The events of a job on a WebSocket: each message has the `id`, the `event` and the `data` of one."""
         try:
-            return await self._followed(request)
+            place, job, journal, last = await self._found(socket)
+        except Refusal as refusal:
+            await socket.send_denial_response(refusal.answer())
+            return
+        except (Unanswered, ApiError) as error:
+            await socket.send_denial_response(unavailable(error).answer())
+            return
+        is_past = await _is_past(journal, job, last, place)
+        messages = nullcontext(_nothing()) if is_past else self._messages(self._follows(journal), job, place)
+        await send_events(socket, messages, life=self._stream_life)
+
+    async def _resumed(self, request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
+        try:
+            return await answer
         except (Unanswered, ApiError):
             if "Last-Event-ID" not in request.headers:
                 raise
             return self._stream(nullcontext(self._once_connected()))
 
-    async def _followed(self, request: Request) -> Response:
-        id, place, bound = request.path_params["id"], _place(request), _is_bound(request)
+    async def _found(self, request: HTTPConnection) -> tuple[Place, Owned, Journal, Record]:
+        """How far the reader is, in which job, and the last that is stored of that. Raises Refusal or Unanswered."""
+        id, place = request.path_params["id"], place_of(request)
         if not is_job(id):
             raise unknown_job(id)
         journal = await self._log.connected(OPEN_S)
@@ -106,11 +138,34 @@ class Results:
         last = await journal.reader.last(*job)  # of the leader: a replica that lags may not know the job yet
         if last is None:
             raise unknown_job(id)
+        return place, job, journal, last
+
+    async def _followed(self, request: Request) -> Response:
+        bound = _is_bound(request)
+        place, job, journal, last = await self._found(request)
         if await _is_past(journal, job, last, place):
-            return Response(status_code=204, headers={"Cache-Control": "no-store"})
+            return _over()
         seat = Seat()
         frames = self._frames(self._follows(journal), job, place, seat if bound else None)
         return self._stream(frames, left=seat.leave)
+
+    async def _braided(self, request: Request) -> Response:
+        ids = _jobs(request)
+        places = dict(zip(ids, places_of(request, ids), strict=True))
+        journal = await self._log.connected(OPEN_S)
+        caller, gone, open_jobs = caller_of(request), [], {}
+        for id, place in places.items():
+            job = Owned(await caller.owner(journal.reader, id), id)
+            last = await journal.reader.last(*job)
+            if last is None and not place.n:
+                raise unknown_job(id)
+            if last is None:
+                gone.append(id)
+            elif not await _is_past(journal, job, last, place):
+                open_jobs[job] = place
+        if not open_jobs:
+            return _over()
+        return self._stream(_braid(self._follows(journal), places, open_jobs, gone))
 
     def _stream(
         self, frames: AbstractAsyncContextManager[AsyncIterator[bytes]], *, left: Callable[[], None] = lambda: None
@@ -136,6 +191,11 @@ class Results:
             with attending:
                 yield (_frame(item) async for item in items)
 
+    @asynccontextmanager
+    async def _messages(self, follower: Follower, job: Owned, place: Place) -> AsyncIterator[AsyncIterator[str]]:
+        async with follower.follow(*job, place) as items:
+            yield (_message(item) async for item in items)
+
     async def _cancel(self, job: Owned) -> None:
         """Stop a job whose reader has gone, however long it takes to reach its log."""
         while True:
@@ -154,16 +214,57 @@ def _frame(item: Item) -> bytes:
     return f"id: {item.n}.{item.seq}\nevent: {kind_for_readers(item.event)}\ndata: {item.json}\n\n".encode()
 
 
-def _place(request: Request) -> Place:
-    """How far the reader has read. What it says when it resumes is newer than what its URL says. Raises Refusal."""
-    said = request.headers.get("Last-Event-ID") or request.query_params.get("after")
-    if not said:
-        return Place()
-    if found := _PLACE.fullmatch(said):
-        return Place(int(found[1]), int(found[2] or 0))
-    raise Refusal(
-        BAD_PLACE, "Send the `id:` of the last event you have seen as Last-Event-ID, or its number as ?after=, or none."
-    )
+def _message(item: Item) -> str:
+    return f'{{"id":"{item.n}.{item.seq}","event":"{kind_for_readers(item.event)}","data":{item.json}}}'
+
+
+@asynccontextmanager
+async def _braid(
+    follower: Follower, places: dict[str, Place], jobs: dict[Owned, Place], gone: list[str]
+) -> AsyncIterator[AsyncIterator[bytes]]:
+    """The frames of several jobs. Each has the place in all of them for its id, and names its job in its data."""
+    read = dict(places)
+
+    async def frames() -> AsyncIterator[bytes]:
+        for id in gone:
+            yield f'event: gone\ndata: {{"job":"{id}"}}\n\n'.encode()
+        async for job, item in items:
+            read[job.job] = Place(item.n, item.seq)
+            data = f'{{"job":"{job.job}",{item.json[1:]}'
+            kind = kind_for_readers(item.event)
+            yield f"id: {written(read.values())}\nevent: {kind}\ndata: {data}\n\n".encode()
+
+    async with braided(follower, jobs) as items:
+        yield frames()
+
+
+def _bare(endpoint: Callable[[Request], Awaitable[Response]]) -> Route:
+    """A route for where the application is mounted itself, without anything after it."""
+    route = Route("/", endpoint, methods=["GET"])
+    route.path_regex = re.compile("^$")
+    return route
+
+
+def _over() -> Response:
+    """The outcome was seen: a browser that gets this does not come back."""
+    return Response(status_code=204, headers={"Cache-Control": "no-store"})
+
+
+async def _nothing() -> AsyncIterator[str]:
+    return
+    yield
+
+
+def _jobs(request: Request) -> list[str]:
+    """Which jobs are asked for. Raises Refusal."""
+    ids = list(dict.fromkeys(request.query_params.get("jobs", "").split(",")))
+    if ids == [""] or len(ids) > MOST_JOBS:
+        raise Refusal(BAD_OPTION, f"Say ?jobs=<id>,<id>… with up to {MOST_JOBS} ids; one job has /v1/events/<id>.")
+    if "cancel_on_disconnect" in request.query_params:
+        raise Refusal(BAD_OPTION, "Only a stream of one job can be what that job is for: /v1/events/<id>.")
+    if unfit := next((id for id in ids if not is_job(id)), None):
+        raise unknown_job(unfit)
+    return ids
 
 
 def _is_bound(request: Request) -> bool:

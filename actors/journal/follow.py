@@ -15,7 +15,7 @@ from nats.aio.msg import Msg
 from actors.contracts.events import NotAnEvent, Outcome, Record
 from actors.contracts.subjects import LIVE, job_filter
 from actors.journal.connection import Link, Unanswered
-from actors.journal.mailbox import Item, Mailbox
+from actors.journal.mailbox import MOST_HELD, Item, Mailbox
 from actors.journal.read import Reader, record_of
 
 log = logging.getLogger(__name__)
@@ -61,14 +61,18 @@ class Follower:
         return [mailbox for watch in self._watches.values() for mailbox in watch.mailboxes]
 
     @asynccontextmanager
-    async def follow(self, tenant: str, job: str, after: Place) -> AsyncIterator[AsyncIterator[Item]]:
+    async def follow(
+        self, tenant: str, job: str, after: Place, *, held: int = MOST_HELD
+    ) -> AsyncIterator[AsyncIterator[Item]]:
         """The events of a job after `after`, as an iterator that ends with the outcome.
+
+        At most `held` characters of text wait for the reader.
 
         Waits for events of a job that does not exist yet. A number that the log no longer has is covered by an item
         without an event: a gap. Raises Unanswered on entry when there is no connection; one that drops later is waited
         for.
         """
-        key, mailbox = (tenant, job), Mailbox()
+        key, mailbox = (tenant, job), Mailbox(held)
         watch = self._watches.get(key)
         if watch is None:
             watch = self._watches[key] = _Watch(self._live, LIVE + job_filter(tenant, job))

@@ -67,8 +67,9 @@ class Mailbox:
     answers None once: the reader goes back to the log, at its own pace.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most_held: int = MOST_HELD) -> None:
         self._items: deque[Item] = deque()
+        self._most_held = most_held
         self._held = 0
         self._lost = False
         self._filled = asyncio.Event()
@@ -85,7 +86,7 @@ class Mailbox:
         """Never waits."""
         if self._lost:
             return
-        if len(self._items) < MOST_ITEMS and self._held + item.size <= MOST_HELD:
+        if len(self._items) < MOST_ITEMS and self._held + item.size <= self._most_held:
             self._items.append(item)
             self._held += item.size
         else:
