@@ -1,7 +1,8 @@
 """What replicas are worth, of a GPU stage and of a CPU stage: `python -m benchmarks.gpu_vs_cpu`.
 
-Jobs a second and the time to the first token, against the number of replicas of one stage; the other has work so light
-that it does not count. Without a GPU the scripted engine stands for one: it keeps its pace and takes no CPU.
+Jobs and tokens a second, the time to the first token and what a million tokens cost, against the number of replicas of
+one stage; the other has work so light that it does not count. Without a GPU the scripted engine stands for one (it
+keeps its pace and takes no CPU), and a small model in the CPU build of vLLM is taken beside it.
 """
 
 from __future__ import annotations
@@ -17,170 +18,165 @@ from pathlib import Path
 import uvloop
 from pydantic import JsonValue
 
+from actors.pipeline import Pipeline, Stage
 from benchmarks.command import data_folder, options, small_model
-from benchmarks.estimate import estimate, median, summary
+from benchmarks.curve import Curve, Point, Series, Window, mean
+from benchmarks.estimate import median
 from benchmarks.followed import Client, Followed
 from benchmarks.installed import Installed
 from benchmarks.machine import gpu, machine
-from benchmarks.processes import Shares, typical
+from benchmarks.pipelines import crunch, real_study, study, think, think_for_real
+from benchmarks.prices import CPU_HOUR, GPU_HOUR, Prices
 from benchmarks.progress import tell
-from benchmarks.result import Measure, Result
+from benchmarks.result import Result
 
 NAME = "gpu_vs_cpu"
 TEXT = "Which mills on this river have two wheels, and what does each of them grind?"
 LIGHT_ROUNDS, HEAVY_ROUNDS = 500, 30_000
 LIGHT_TOKENS, HEAVY_TOKENS = 4, 32
-SLICE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A pipeline of a CPU stage and a GPU stage, and how many users it takes to keep either busy."""
+    """A pipeline of a CPU stage and a stage that thinks, how many users keep either busy, and what is counted in it."""
 
-    pipeline: str
-    gpu_stage: str
+    pipeline: Pipeline
     users: int
-    cpu_stage: str = "crunch"
+    series: tuple[Series, ...]
+    replicas: tuple[int, ...] = (1, 2, 4)
+    on_gpus: bool = True
 
 
-SCRIPTED = Study("study", "think", users=24)
-REAL = Study("real_study", "think_for_real", users=256)
+SCRIPTED = Series("GPU, scripted", think, HEAVY_TOKENS, LIGHT_ROUNDS)
+REAL = Series("GPU, vLLM", think_for_real, HEAVY_TOKENS, LIGHT_ROUNDS)
+CPU = Series("CPU", crunch, LIGHT_TOKENS, HEAVY_ROUNDS)
+
+PACED = Study(study, 24, (SCRIPTED, CPU))
+ON_GPUS = Study(real_study, 256, (REAL, CPU))
+ON_CPUS = Study(real_study, 16, (replace(REAL, kind="CPU, vLLM"),), replicas=(1, 2), on_gpus=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long to measure, with how many replicas, and with which share of the users."""
+    """How long to measure in each of how many rounds, and with which share of the users.
 
-    replicas: tuple[int, ...] = (1, 2, 4)
-    seconds: float = 8.0
+    Every second round goes backwards, so that what comes and goes meanwhile meets all numbers of replicas.
+    """
+
+    seconds: float = 4.0
     ramp_s: float = 2.0
+    rounds: int = 2
     share: float = 1.0
+    most: int = 4
 
 
-QUICK = Plan(replicas=(1, 2), seconds=1.0, ramp_s=0.5, share=0.25)
+QUICK = Plan(seconds=2.0, ramp_s=0.5, rounds=1, share=0.25, most=2)
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """What one number of replicas gave: the jobs that ended after the ramp, and when the window began and ended."""
-
-    kind: str
-    replicas: int
-    jobs: list[Followed]
-    begin: float
-    end: float
-    busy: Shares
-
-    @property
-    def slices(self) -> list[float]:
-        """Jobs a second, slice by slice."""
-        count = max(1, round((self.end - self.begin) / SLICE_S))
-        length = (self.end - self.begin) / count
-        ended = [0] * count
-        for job in self.jobs:
-            ended[min(int((job.ended - self.begin) / length), count - 1)] += 1
-        return [jobs / length for jobs in ended]
-
-    @property
-    def first_tokens(self) -> list[float]:
-        return [job.generated.first_token_s for job in self.jobs]
-
-    @property
-    def load(self) -> str:
-        return f"{self.replicas} {self.kind} replica" + ("s" if self.replicas > 1 else "")
-
-    def measures(self) -> list[Measure]:
-        raw: dict[str, JsonValue] = {"replicas": self.replicas, "busy_cores": dict(typical([self.busy]))}
-        return [
-            Measure(
-                part=self.kind,
-                question="jobs/s",
-                load=self.load,
-                estimate=estimate(self.slices, lambda drawn: sum(drawn) / len(drawn)),
-                raw=raw | {"jobs_per_s": [round(rate, 2) for rate in self.slices]},
-            ),
-            Measure(
-                part=self.kind,
-                question="time to first token, p50",
-                load=self.load,
-                unit="s",
-                estimate=estimate(self.first_tokens, median),
-                raw={"replicas": self.replicas, "first_token": dict(summary(self.first_tokens))},
-            ),
-        ]
-
-
-async def take(installed: Installed, client: Client, study: Study, plan: Plan, kind: str, replicas: int) -> Point:
-    """Give the stage of this kind so many replicas, and keep all users busy for a while."""
-    await installed.scale(study.gpu_stage if kind == "GPU" else study.cpu_stage, replicas)
-    rounds, tokens = (LIGHT_ROUNDS, HEAVY_TOKENS) if kind == "GPU" else (HEAVY_ROUNDS, LIGHT_TOKENS)
+async def take(installed: Installed, client: Client, of: Study, plan: Plan, point: Point) -> None:
+    """Give the stage so many replicas, and keep all users busy for a while. Raises RuntimeError when no job ends."""
+    series = point.series
+    await installed.scale(series.stage.name, point.replicas)
+    asked: dict[str, JsonValue] = {"text": TEXT, "tokens": series.tokens, "rounds": series.rounds}
     began = time.time()
     begin, end = began + plan.ramp_s, began + plan.ramp_s + plan.seconds
 
     async def user() -> list[Followed]:
         jobs = []
         while time.time() < end:
-            jobs.append(await client.follow(study.pipeline, {"text": TEXT, "tokens": tokens, "rounds": rounds}))
+            jobs.append(await client.follow(of.pipeline.name, asked))
         return jobs
 
+    users = max(1, int(of.users * plan.share))
     with installed.processes.watched() as busy:
-        jobs = [job for jobs in await asyncio.gather(*(user() for _ in range(study.users))) for job in jobs]
-    point = Point(kind, replicas, [job for job in jobs if begin <= job.ended < end], begin, end, busy)
-    tell(f"{point.load}: {sum(point.slices) / len(point.slices):.1f} jobs/s")
-    return point
+        followed = [job for jobs in await asyncio.gather(*(user() for _ in range(users))) for job in jobs]
+    window = Window([job for job in followed if begin <= job.ended < end], begin, end, busy)
+    if not window.jobs:
+        raise RuntimeError(f"no job ended within {plan.seconds:g} s; measure for longer, or on a quieter machine")
+    point.windows.append(window)
+    tell(f"{series.kind}, {point.load}: {len(window.jobs) / plan.seconds:.1f} jobs/s")
 
 
-async def measure(study: Study, plan: Plan, folder: Path) -> Result:
-    """Start an installation, take every point, and stop it. The plot is written to `folder`."""
-    began = datetime.now(UTC)
-    model = str(small_model()) if study.pipeline == REAL.pipeline else ""
+async def curves(of: Study, plan: Plan, prices: Prices) -> list[Curve]:
+    """Start an installation, take every point of a study in every round, and stop it."""
+    model = str(small_model()) if of.pipeline is real_study else ""
+    numbers = [number for number in of.replicas if number <= plan.most]
+    points = [Point(series, number) for number in numbers for series in of.series]
     async with AsyncExitStack() as stack:
-        data = stack.enter_context(data_folder())
-        facts = machine(data)
-        installed = await stack.enter_async_context(Installed(data, (f"benchmarks.pipelines:{study.pipeline}",), model))
+        data, path = stack.enter_context(data_folder()), f"benchmarks.pipelines:{of.pipeline.name}"
+        installed = await stack.enter_async_context(Installed(data, (path,), model))
         client = stack.enter_context(closing(Client(installed.address)))
-        points = [await take(installed, client, study, plan, "GPU", replicas) for replicas in plan.replicas]
-        points += [await take(installed, client, study, plan, "CPU", replicas) for replicas in plan.replicas]
-    draw(points, study, folder / f"{NAME}.png")
-    measures = [measure for point in points for measure in point.measures()]
+        for turn in range(plan.rounds):
+            for point in points if turn % 2 == 0 else points[::-1]:
+                await take(installed, client, of, plan, point)
+                await installed.scale(point.series.stage.name, 1)
+    paid = replace(prices, on_gpus=of.on_gpus)
+    return [Curve(tuple(p for p in points if p.series is series), _other(of, series), paid) for series in of.series]
+
+
+def _other(of: Study, series: Series) -> Stage:
+    """The stage of the study whose replicas are not counted."""
+    [beside] = [stage for stage in of.pipeline.stages if stage.name != series.stage.name]
+    return beside
+
+
+async def measure(studies: Sequence[Study], plan: Plan, prices: Prices, folder: Path) -> Result:
+    """Take every study, one after the other. The plot is written to `folder`."""
+    began, taken = datetime.now(UTC), list[Curve]()
+    with data_folder() as data:
+        facts = machine(data)
+    for each in studies:
+        taken += await curves(each, plan, prices)
+    draw(taken, folder / f"{NAME}.png")
+    measures = [measure for curve in taken for measure in curve.measures()]
     return Result.of(NAME, facts, measures, began=began, quick=plan is QUICK)
 
 
-def draw(points: Sequence[Point], study: Study, path: Path) -> None:
-    """Both curves of both figures, as a picture."""
+def draw(taken: Sequence[Curve], path: Path) -> None:
+    """All four figures against replicas, as a picture."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure, (rates, waits) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
-    engine = "vLLM" if study.pipeline == REAL.pipeline else "scripted engine"
-    for kind, label, marker in (("GPU", f"GPU stage ({engine})", "o"), ("CPU", "CPU stage", "s")):
-        curve = [point for point in points if point.kind == kind]
-        replicas = [point.replicas for point in curve]
-        per_s = [sum(point.slices) / len(point.slices) for point in curve]
-        [line] = rates.plot(replicas, per_s, marker=marker, label=label)
-        rates.plot(replicas, [per_s[0] * n / replicas[0] for n in replicas], ":", color=line.get_color(), linewidth=1)
-        waits.plot(replicas, [median(point.first_tokens) for point in curve], marker=marker, label=label)
-    rates.set(xlabel="replicas", ylabel="jobs a second", ylim=(0, None), title="throughput (dotted: in proportion)")
-    waits.set(xlabel="replicas", ylabel="seconds", ylim=(0, None), title=f"time to first token, {study.users} users")
-    for axes in (rates, waits):
-        axes.set_xticks(sorted({point.replicas for point in points}))
+    figure, ((rates, tokens), (waits, costs)) = pyplot.subplots(2, 2, figsize=(9, 7), layout="constrained")
+    for curve, marker in zip(taken, "osD^", strict=False):
+        replicas = [point.replicas for point in curve.points]
+        per_s = [mean(point.jobs_per_s) for point in curve.points]
+        [line] = rates.plot(replicas, per_s, marker=marker, label=curve.series.kind)
+        color = line.get_color()
+        rates.plot(replicas, [per_s[0] * n / replicas[0] for n in replicas], ":", color=color, linewidth=1)
+        tokens.plot(replicas, [mean(p.tokens_per_s) for p in curve.points], marker=marker, color=color)
+        waits.plot(replicas, [median(p.first_tokens) for p in curve.points], marker=marker, color=color)
+        cost = [curve.cost(p, p.tokens_per_s) for p in curve.points]
+        costs.plot(replicas, cost, marker=marker, color=color)
+    rates.set(ylabel="jobs a second", title="jobs (dotted: in proportion)")
+    tokens.set(ylabel="tokens a second", title="tokens")
+    waits.set(ylabel="seconds, p50", title="time to first token, all users busy")
+    costs.set(title=f"a million tokens ({taken[0].prices})")
+    for axes in (rates, tokens, waits, costs):
+        axes.set(xlabel="replicas of the stage", ylim=(0, None))
+        axes.set_xticks(sorted({point.replicas for curve in taken for point in curve.points}))
         axes.grid(alpha=0.3)
-        axes.legend()
+    rates.legend()
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
 
 def main() -> None:
     parser = options(__doc__)
-    parser.add_argument("--engine", choices=("scripted", "vllm"), help="default: vllm where a GPU is")
+    parser.add_argument(
+        "--engine", choices=("scripted", "vllm", "both"), help="default: vllm where a GPU is, else both"
+    )
+    parser.add_argument("--gpu-hour", type=float, default=GPU_HOUR, help="what one costs (default: %(default)s)")
+    parser.add_argument("--cpu-hour", type=float, default=CPU_HOUR, help="of one core (default: %(default)s)")
     asked = parser.parse_args()
-    real = asked.engine == "vllm" or (asked.engine is None and gpu() is not None)
-    plan, study = (QUICK if asked.quick else Plan()), (REAL if real else SCRIPTED)
-    study = replace(study, users=int(study.users * plan.share))
-    result = uvloop.run(measure(study, plan, asked.out))
+    real = ON_GPUS if gpu() else ON_CPUS
+    engine = asked.engine or ("vllm" if gpu() else "scripted" if asked.quick else "both")
+    studies = {"scripted": [PACED], "vllm": [real], "both": [PACED, real]}[engine]
+    prices = Prices(asked.gpu_hour, asked.cpu_hour)
+    result = uvloop.run(measure(studies, QUICK if asked.quick else Plan(), prices, asked.out))
     tell(f"written to {result.write(asked.out)}")
 
 

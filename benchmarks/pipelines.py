@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 
-from actors import Job, Message, Pipeline, stage
+from actors import Job, Message, Pipeline, Replicas, stage
 from actors.engines import Engine, Scripted, Vllm
 from benchmarks.tally import Tallied
 
@@ -14,6 +14,9 @@ TOKEN_S = 0.02
 
 SLOTS = 4
 """How many requests one replica of `think` generates for at once: small, so that replicas are what there is to gain."""
+
+SURGE_REPLICAS = Replicas(min=1, max=3, lag_per_replica=2_500, down_after=5.0)
+SWELL_REPLICAS = Replicas(min=1, max=2, lag_per_replica=10, down_after=2.0)
 
 
 class Ask(Message):
@@ -106,9 +109,24 @@ async def think(crunched: Crunched, job: Job, engine: Engine) -> Said:
     return await _speak(crunched, job, engine)
 
 
-@stage(uses=Vllm(gpu_memory_utilization=0.2), gpus=0.25, cpus=0.25, concurrency=64)
+@stage(uses=Vllm(), gpus=0.25, cpus=0.25, concurrency=64)
 async def think_for_real(crunched: Crunched, job: Job, engine: Engine) -> Said:
     return await _speak(crunched, job, engine)
+
+
+@stage(uses=paced(SLOTS), concurrency=SLOTS)
+async def ferry(ask: Ask, job: Job, engine: Engine) -> Said:
+    return await _speak(ask, job, engine)
+
+
+@stage(uses=paced(64), concurrency=64, cpus=0.1, replicas=SURGE_REPLICAS)
+async def rush(ask: Ask, job: Job, engine: Engine) -> Said:
+    return await _speak(ask, job, engine)
+
+
+@stage(uses=paced(SLOTS), concurrency=SLOTS, cpus=0.1, replicas=SWELL_REPLICAS)
+async def rise(ask: Ask, job: Job, engine: Engine) -> Said:
+    return await _speak(ask, job, engine)
 
 
 recital = Pipeline("recital", recite)
@@ -116,5 +134,8 @@ generation = Pipeline("generation", generate)
 retelling = Pipeline("retelling", recount)
 relay = Pipeline("relay", send, receive)
 shelf = Pipeline("shelf", shelve)
+crossing = Pipeline("crossing", ferry)
+surge = Pipeline("surge", rush)
+swell = Pipeline("swell", rise)
 study = Pipeline("study", crunch, think)
 real_study = Pipeline("real_study", crunch, think_for_real)

@@ -200,10 +200,9 @@ class Vllm(Engine):
 
     async def _watch_opening(self) -> None:
         """Look again and again how far the load is, for as long as it takes."""
-        folder = Path(self.model or "").expanduser()
-        self._opening = Opening("starting vLLM" if folder.is_dir() else "fetching the model and starting vLLM")
+        self._opening = Opening("starting vLLM")
         with contextlib.suppress(OSError):  # files that go away meanwhile are for the load itself to trip over
-            weights, me = Weights.of(str(folder)), psutil.Process()
+            weights, me = await asyncio.to_thread(Weights.of, self.model or ""), psutil.Process()
             while True:
                 self._opening = after(self._opening, await asyncio.to_thread(weights.read_by, me))
                 await asyncio.sleep(LOOK_EVERY_S)

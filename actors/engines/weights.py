@@ -10,7 +10,6 @@ from typing import Self
 
 import psutil
 
-
 LENGTH_BYTES = 8
 LONGEST_HEADER = 100_000_000
 """The format's own limit, in bytes: https://github.com/huggingface/safetensors."""
@@ -29,7 +28,7 @@ class Weights:
     @classmethod
     def of(cls, model: str) -> Self:
         """Those of a folder; none for a model from the hub, whose files may yet have to come."""
-        return cls(list(Path(model).glob("*.safetensors")))
+        return cls(list(Path(model).expanduser().glob("*.safetensors")) if model else [])
 
     @property
     def size(self) -> int:

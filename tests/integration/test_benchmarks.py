@@ -40,5 +40,13 @@ def test_recovery_takes_every_part_and_loses_no_job(tmp_path: Path) -> None:
 @pytest.mark.timeout(300)
 def test_gpu_vs_cpu_takes_both_curves_and_draws_them(tmp_path: Path) -> None:
     result = run("gpu_vs_cpu", tmp_path)
-    assert {measure.part for measure in result.measures} == {"GPU", "CPU"}
+    assert {measure.part for measure in result.measures} == {"GPU, scripted", "CPU"}
+    assert {measure.question for measure in result.measures} == {
+        "jobs/s",
+        "tokens/s",
+        "time to first token, p50",
+        "cost of a million tokens",
+        "saturates at, replicas",
+    }
+    assert all(measure.estimate.value > 0 for measure in result.measures)
     assert (tmp_path / "gpu_vs_cpu.png").read_bytes().startswith(b"\x89PNG")

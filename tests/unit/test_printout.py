@@ -46,7 +46,7 @@ def test_a_decision_that_nobody_tells_is_shown_as_unknown() -> None:
 
 def test_replicas_that_are_there_for_something_else_are_counted_apart_and_say_what_for() -> None:
     spare = {**READY, "worker": "write-2", "role": "spare", "detail": "a warm spare"}
-    head, row, *remarks = stages_printout([stage(replicas=[READY, spare], scaling=None)]).split("\n")
+    _, row, *remarks = stages_printout([stage(replicas=[READY, spare], scaling=None)]).split("\n")
     assert row.endswith("1 ready, 1 spare")
     assert remarks == ["  write-2 is ready: a warm spare"]
 
