@@ -70,14 +70,18 @@ async def test_two_workers_given_one_delivery_ask_and_the_second_lets_go(
         async with a_hand(servers, pipeline, chosen, acks=lambda j: NoLease(j.pulls)) as first:
             job = await office.post(pipeline, Question() if to == "write" else Draft(text="x"), to=to)
             await office.until_kind(job, "step.started")
-            async with a_hand(servers, pipeline, chosen):
+            async with a_hand(servers, pipeline, chosen) as second:
                 await actions.next("step_settled", verdict="LET_GO")
+                while second.worker.jobs:
+                    await office.log(job)  # whatever it has to say about it is said once its step is over
                 assert first.worker.jobs == 1
                 before = len(office.ear.heard)
                 goes.set()
                 await office.until(job, lambda e: e.kind == "completed" or (e.kind == "handoff" and e.n > 1))
-                await office.ear.until(b"+ACK")
+                [owner] = starts(await office.log(job))
+                await office.ear.until(b"+ACK", ack=owner.ack)
             assert [what for _, what in office.ear.heard[before:]] == [b"+ACK"]
+            assert [heard for heard in office.ear.heard if heard[1] != b"+WPI"] == [(owner.ack, b"+ACK")]
     records = await office.log(job)
     verify_open(records)
     assert kinds(records).count("step.started") == 1
