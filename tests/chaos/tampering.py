@@ -14,7 +14,7 @@ class CannotTamper(Exception):
 
 
 class Tampering:
-    """strace on a process and its threads, until left; `hits` is how many system calls it has changed by then.
+    """strace on a process and its threads, until left; `hits` is how many system calls it has changed.
 
     `how` is what strace's `inject` takes: `delay_enter=<microseconds>`, `error=<errno>`. Raises CannotTamper.
     """
@@ -25,6 +25,8 @@ class Tampering:
         chosen = ("-e", f"trace={call}", "-e", f"inject={call}:{how}", "-e", "signal=none")
         self._command = (self.program, "-f", "-p", str(pid), *chosen)
         self.hits = 0
+        self.hit = asyncio.Event()
+        """Set once one was changed."""
 
     async def __aenter__(self) -> Tampering:
         try:
@@ -45,7 +47,9 @@ class Tampering:
 
     async def _count(self) -> None:
         while line := await self._line():
-            self.hits += line.rstrip().endswith(MARKS)
+            if line.rstrip().endswith(MARKS):
+                self.hits += 1
+                self.hit.set()
 
     async def _line(self) -> bytes:
         assert self._strace.stderr is not None
