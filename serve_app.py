@@ -108,7 +108,7 @@ def _clock(settings: Settings) -> serve.Application:
 
 
 def _stages(settings: Settings) -> dict[str, serve.Application]:
-    stages = {s.name: s.whole for pipeline in load_pipelines(settings.pipelines).values() for s in pipeline.stages}
+    stages = load_pipelines(settings.pipelines).stages
     found = {name: stage_application(settings, stage) for name, stage in stages.items()}
     for stage in stages.values():
         if overflow := overflow_application(settings, stage):

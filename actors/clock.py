@@ -15,7 +15,7 @@ from actors.delays import Delays
 from actors.forgetting import Forgetting
 from actors.journal.connection import Unanswered
 from actors.journal.journal import Journal
-from actors.journal.lag import ack_floor, queues_of
+from actors.journal.lag import ack_floor, queues_of, stages_in_log
 from actors.repair import Repair
 from actors.runtime.again import end_overdue
 from actors.runtime.job_log import JobLog
@@ -41,7 +41,7 @@ class Clock:
 
     def __init__(self, settings: Settings, *, now: Now = utc_now, every: float = ROUND_S) -> None:
         self._settings = settings
-        self._stages = sorted({s.name for p in load_pipelines(settings.pipelines).values() for s in p.stages})
+        self._stages = sorted(load_pipelines(settings.pipelines).stages)
         self._now = now
         self._every = every
         self._name = f"clock/{secrets.token_hex(4)}"
@@ -89,7 +89,8 @@ class Clock:
     async def round(self, journal: Journal) -> int:
         """Look at every open hand-off once; how many jobs were ended. Raises Unanswered."""
         ended = 0
-        for queue in await queues_of(journal.signals, self._stages):
+        # What waits for a version that nobody serves has its deadline too.
+        for queue in await queues_of(journal.signals, {*self._stages, *await stages_in_log(journal.signals)}):
             ended += await self._walk(journal, queue)
         return ended
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
@@ -42,14 +42,15 @@ from actors.journal import Journal, Unanswered, Undecided
 from actors.journal.connection import ApiError
 from actors.journal.follow import Place
 from actors.journal.journal import PatientJournal
-from actors.journal.lag import stage_lag
+from actors.journal.lag import Lag, stage_lag, stages_in_log
 from actors.journal.later import Later
 from actors.journal.mirror import Mirror
 from actors.journal.room import check_storing
 from actors.journal.shares import Shares
 from actors.journal.topology import JOBS, ensure
+from actors.listing import Listing
 from actors.openai import OpenAI
-from actors.pipeline import Pipeline, Stage
+from actors.pipeline import Catalogue, Stage
 from actors.questions import Questions
 from actors.review import Review
 from actors.runtime.cancel import cancel
@@ -80,7 +81,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
     A submission waits `patience` seconds for a log that does not answer.
     """
     pipelines = load_pipelines(settings.pipelines)
-    stages = list(dict.fromkeys(stage.name for pipeline in pipelines.values() for stage in pipeline.stages))
+    stages = list(pipelines.stages)
 
     async def prepare(journal: Journal) -> None:
         # The consumers too: a stage without a worker has its lag, and it is what scales that stage from zero.
@@ -108,8 +109,8 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
         patience=patience,
         now=now,
     )
-    waiting = Waiting()
-    actor = Ingress(log, pipelines, carrier, admission, reception, waiting, patience=patience, now=now)
+    waiting, listing = Waiting(), Listing(log, settings.data)
+    actor = Ingress(log, pipelines, carrier, admission, reception, waiting, listing, patience=patience, now=now)
     questions = Questions(log, carrier, patience=patience, now=now)
     review = Review(log, pipelines, carrier, patience=patience, now=now)
     openai = OpenAI(log, pipelines.values(), _model(settings), carrier, reception, waiting, now=now)
@@ -124,6 +125,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
             ),
             Route("/v1/pipelines/{pipeline}/jobs", actor.unknown_pipeline, methods=["POST"]),
             Route("/v1/pipelines", actor.pipelines),
+            *listing.routes,
             Route("/v1/jobs/{id}", actor.job),
             Route("/v1/jobs/{id}/cancel", actor.cancel, methods=["POST"]),
             *History(log).routes,
@@ -146,11 +148,12 @@ class Ingress:
     def __init__(
         self,
         log: PatientJournal,
-        pipelines: dict[str, Pipeline],
+        pipelines: Catalogue,
         carrier: Carrier,
         admission: Admission,
         reception: Reception,
         waiting: Waiting,
+        listing: Listing,
         *,
         patience: float,
         now: Clock,
@@ -159,6 +162,7 @@ class Ingress:
         self._pipelines = pipelines
         self._reception = reception
         self._waiting = waiting
+        self._listing = listing
         self._patience = patience
         self._now = now
         self._carrier = carrier
@@ -167,7 +171,7 @@ class Ingress:
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """The lifespan of the application; what is being stored when it ends is stored first."""
-        async with self._log, self._admission.looking(self._log), self._reception.hearing():
+        async with self._log, self._admission.looking(self._log), self._reception.hearing(), self._listing.kept():
             yield
             await self._carrier.finish()
 
@@ -231,12 +235,13 @@ class Ingress:
 
     async def pipelines(self, _: Request) -> Response:
         """The pipelines that take jobs."""
-        return _json({"pipelines": [reports.pipeline(pipeline) for pipeline in self._pipelines.values()]})
+        served = self._pipelines
+        return _json({"pipelines": [reports.pipeline(p, served.versions(name)) for name, p in served.items()]})
 
     async def stages(self, _: Request) -> Response:
         """Every stage: its lag, the workers that answer, what was decided on their number; and how full the log is."""
         journal = await self._log.connected(READ_PATIENCE_S)
-        stages = {stage.name: stage for pipeline in self._pipelines.values() for stage in pipeline.stages}
+        stages = self._pipelines.stages
         lags, workers, decisions = await asyncio.gather(
             asyncio.gather(*(stage_lag(journal.signals, journal.reader, stage) for stage in stages)),
             asyncio.gather(*(workers_of(journal.signals, stage) for stage in stages)),
@@ -245,10 +250,11 @@ class Ingress:
         told = zip(stages.values(), lags, workers, decisions, strict=True)
         now = self._now()
         shown = [reports.stage(s, self._homes(s), lag, here, decided, now=now) for s, lag, here, decided in told]
+        shown += [reports.unserved(name, lag, now=now) for name, lag in (await _unserved(journal, stages)).items()]
         return _json({"stages": shown, "room": reports.room(await self._admission.room(journal, lags))})
 
     def _homes(self, stage: Stage) -> list[str]:
-        return [p.name for p in self._pipelines.values() if stage.name in {s.name for s in p.stages}]
+        return list(self._pipelines.having(stage.name))
 
     async def healthz(self, _: Request) -> Response:
         """This process answers."""
@@ -304,6 +310,13 @@ async def _read_all(journal: Journal, job: Owned) -> list[Record]:
     """A job's messages as the leader knows them."""
     last = await journal.reader.last(*job)
     return await journal.reader.job(*job, at_least=last.seq) if last else []
+
+
+async def _unserved(journal: Journal, served: Iterable[str]) -> dict[str, list[Lag]]:
+    """The lags of stages that no pipeline here has any more, where something still waits for one that does."""
+    names = set(await stages_in_log(journal.signals)) - set(served)
+    lags = {name: await stage_lag(journal.signals, journal.reader, name) for name in sorted(names)}
+    return {name: lag for name, lag in lags.items() if any(lane.waiting or lane.running for lane in lag)}
 
 
 async def _decision(journal: Journal, stage: Stage) -> Decision | None:

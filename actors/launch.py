@@ -23,7 +23,7 @@ from actors.journal.connection import Link
 from actors.journal.server import EmbeddedServer
 from actors.journal.topology import ensure
 from actors.narration import Narration
-from actors.pipeline import Pipeline
+from actors.pipeline import Catalogue
 from actors.replies import Completed
 from actors.runtime.cluster import LocalCluster
 from actors.runtime.ports import claimed
@@ -214,7 +214,7 @@ async def _serving(settings: Settings, stop: asyncio.Event) -> AsyncIterator[Run
 
 async def _make_streams(settings: Settings) -> None:
     link = await Link.open(settings.nats_urls, "headrace-up")
-    stages = {s.name for p in load_pipelines(settings.pipelines).values() for s in p.stages}
+    stages = load_pipelines(settings.pipelines).stages
     try:
         await ensure(
             link,
@@ -235,7 +235,7 @@ def _deploy(cluster: LocalCluster, settings: Settings) -> None:
     cluster.deploy([(a.name, a.route, a.application) for a in serve_app.applications(settings)])
 
 
-async def _run(running: Running, pipelines: dict[str, Pipeline], stop: asyncio.Event, options: LaunchOptions) -> int:
+async def _run(running: Running, pipelines: Catalogue, stop: asyncio.Event, options: LaunchOptions) -> int:
     settings = running.settings
     url = f"http://{settings.host}:{settings.port}"
     async with AsyncHeadrace(url, patience=Patience(tries=60)) as client:
@@ -321,10 +321,13 @@ def _point_to_logs(settings: Settings, cluster: LocalCluster) -> None:
         link.symlink_to(cluster.logs)
 
 
-def _print_urls(url: str, pipelines: dict[str, Pipeline]) -> None:
+def _print_urls(url: str, pipelines: Catalogue) -> None:
     _tell("")
     for name in pipelines:
         _tell(f"  submit     POST {url}/v1/pipelines/{name}/jobs")
+        newest, *older = [pipeline.version for pipeline in pipelines.versions(name)]
+        if older:
+            _tell(f"             version {newest} takes new jobs, {', '.join(older)} finishes what began on it")
     _tell(f"  follow     GET  {url}/v1/events/<id>")
     _tell(f"  stages     GET  {url}/v1/stages")
     _tell(f"  API        {url}/docs")

@@ -123,7 +123,12 @@ def _table(rows: Sequence[tuple[str, ...]]) -> str:
 
 def _remarks(stage: StageReport) -> list[str]:
     decided = [_scaling(stage.scaling)] if stage.scaling and stage.scaling.min != stage.scaling.max else []
-    return decided + [_replica(replica) for replica in stage.replicas if _kind(replica) != "ready"]
+    unknown = [
+        f"{u.jobs} jobs of {u.pipeline} {u.version} wait: no replica knows that version; serve it too"
+        for u in stage.unknown
+    ]
+    not_ready = [_replica(replica) for replica in stage.replicas if _kind(replica) != "ready"]
+    return [*([stage.note] if stage.note else []), *unknown, *decided, *not_ready]
 
 
 def _stage_row(stage: StageReport) -> tuple[str, ...]:
@@ -163,6 +168,7 @@ def _outline(pipeline: PipelineReport) -> str:
             f"  takes    {fields(pipeline.input)}",
             f"  stages   {', '.join(pipeline.stage_names)}",
             f"  answers  {fields(pipeline.answer)}",
+            *([f"  finishes {', '.join(pipeline.finishing)}"] if pipeline.finishing else []),
             f"  try      headrace submit {pipeline.name} {example} --follow",
         )
     )

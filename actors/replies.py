@@ -173,14 +173,27 @@ class DeadLetterPage(Reply):
     next: str | None = None
 
 
+class Route(Reply):
+    """A message type on its way: from the stage that gives it (None: the input) to the one that takes it (None)."""
+
+    giver: str | None = None
+    message: str
+    taker: str | None = None
+
+
 class PipelineReport(Reply):
-    """A pipeline that takes jobs, with the JSON schemas of what it takes and what it answers."""
+    """A pipeline that takes jobs, with the JSON schemas of what it takes and what it answers.
+
+    `finishing` are older versions of it, which finish the jobs that began on them and take no new ones.
+    """
 
     name: str
     version: str
     input: JsonSchema
     answer: JsonSchema
     stages: tuple[str | dict[str, Any], ...] = ()
+    routes: tuple[Route, ...] = ()
+    finishing: tuple[str, ...] = ()
 
     @property
     def stage_names(self) -> tuple[str, ...]:
@@ -232,14 +245,28 @@ class Scaling(Reply):
     spare: int = 0
 
 
+class UnknownVersion(Reply):
+    """A version that the replicas of a stage do not know, and how many jobs, about, wait for one that does."""
+
+    pipeline: str
+    version: str
+    jobs: int
+
+
 class StageReport(Backlog):
-    """A stage's lag, as a whole and per lane, its replicas, and what was decided on their number."""
+    """A stage's lag, as a whole and per lane, its replicas, and what was decided on their number.
+
+    `unknown` are versions that its replicas do not know: their jobs wait, and count as running. `note` says what is to
+    be done about a stage that no pipeline has any more.
+    """
 
     stage: str
     pipelines: tuple[str, ...] = ()
     lanes: dict[str, Backlog] = Field(default_factory=dict)
     replicas: tuple[Replica, ...] = ()
     scaling: Scaling | None = None
+    unknown: tuple[UnknownVersion, ...] = ()
+    note: str | None = None
 
 
 class RoomReport(Reply):

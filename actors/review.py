@@ -38,7 +38,7 @@ from actors.http.problem import (
 from actors.http.wishes import Discarding, Redriving
 from actors.journal import Journal, Refused, Undecided
 from actors.journal.journal import PatientJournal
-from actors.pipeline import Pipeline, Stage
+from actors.pipeline import Catalogue, Pipeline, Stage
 from actors.runtime.job_log import JobLog
 from actors.runtime.writer import Clock, FactStamp
 
@@ -61,7 +61,7 @@ class Review:
     def __init__(
         self,
         log: PatientJournal,
-        pipelines: dict[str, Pipeline],
+        pipelines: Catalogue,
         carrier: Carrier,
         *,
         patience: float,
@@ -186,7 +186,7 @@ class Review:
     def _taker(self, letter: Letter) -> tuple[Pipeline, Stage, type[Message]]:
         """Who takes the dead letter's input today: by its type, as everywhere."""
         name, wire_name = letter.event.origin.pipeline, letter.event.input.type
-        pipeline = self._pipelines.get(name)
+        pipeline = self._pipelines.of(name, letter.event.origin.version)
         kind = pipeline.messages.get(wire_name) if pipeline else None
         stage = pipeline.taker(kind) if pipeline and kind else None
         if pipeline is None or kind is None or stage is None:

@@ -21,7 +21,7 @@ from actors.engines import Engine
 from actors.journal import Journal
 from actors.journal.later import Later
 from actors.journal.pull import Acks
-from actors.pipeline import Pipeline, Stage
+from actors.pipeline import Catalogue, Pipeline, Stage
 from actors.runtime.crash_points import CrashPoint
 from actors.runtime.pacing import TextLanes
 from actors.runtime.presence import Owners, Presence, WorkerStatus, workers_of
@@ -81,7 +81,7 @@ async def a_hand(
             ack_wait=ack_wait,
             model=resource.revision if isinstance(resource, Engine) else None,
         )
-        known = {pipeline.name: pipeline}
+        known = Catalogue([pipeline])
         bench = Bench(
             stage, known, resource, pen(written_with), acks(journal), Later(journal.pulls), TextLanes(), Random(1)
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Any
@@ -86,15 +87,25 @@ def _error(error: Failure) -> Report:
     return {"type": error.type, "message": error.message}
 
 
-def pipeline(pipeline: Pipeline) -> Report:
-    """A pipeline, with the JSON schemas of what it takes and what it answers."""
+def pipeline(pipeline: Pipeline, versions: Sequence[Pipeline] = ()) -> Report:
+    """A pipeline, with the JSON schemas of what it takes and what it answers; `versions` are all that are served."""
     return {
         "name": pipeline.name,
         "version": pipeline.version,
         "input": pipeline.input.model_json_schema(),
         "answer": pipeline.answer.model_json_schema(mode="serialization"),
         "stages": [stage.name for stage in pipeline.stages],
+        "routes": [route._asdict() for route in pipeline.routes],
+        "finishing": [version.version for version in versions if version is not pipeline],
     }
+
+
+UNSERVED = "no pipeline that is served here has this stage: serve the version that has it too, or cancel what waits"
+
+
+def unserved(stage: str, lags: Iterable[Lag], *, now: datetime) -> Report:
+    """A stage that no pipeline has any more, and what waits for one that does."""
+    return _waiting(stage, (), lags, now) | {"replicas": [], "scaling": None, "unknown": [], "note": UNSERVED}
 
 
 def stage(
@@ -107,18 +118,34 @@ def stage(
     now: datetime,
 ) -> Report:
     """A stage: its lag, as a whole and per lane, its replicas, and what was decided on their number."""
+    here = list(workers)
+    return _waiting(stage.name, pipelines, lags, now) | {
+        "replicas": [_replica(worker, now) for worker in here],
+        "scaling": _scaling(stage, decision),
+        "unknown": _unknown(here),
+        "note": None,
+    }
+
+
+def _waiting(stage: str, pipelines: Sequence[str], lags: Iterable[Lag], now: datetime) -> Report:
     lanes = {lag.lane: _backlog(lag, now) for lag in lags}
     ages = [lane["oldest_age_s"] for lane in lanes.values() if lane["oldest_age_s"] is not None]
     return {
-        "stage": stage.name,
+        "stage": stage,
         "pipelines": list(pipelines),
         "waiting": sum(lane["waiting"] for lane in lanes.values()),
         "running": sum(lane["running"] for lane in lanes.values()),
         "oldest_age_s": max(ages, default=None),
         "lanes": lanes,
-        "replicas": [_replica(worker, now) for worker in workers],
-        "scaling": _scaling(stage, decision),
     }
+
+
+def _unknown(workers: Iterable[WorkerStatus]) -> list[Report]:
+    """The versions that a stage's workers do not know, and how many of its running jobs wait for them."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for worker in workers:
+        counts.update({(u.pipeline, u.version): u.jobs for u in worker.unknown})
+    return [{"pipeline": p, "version": v, "jobs": n} for (p, v), n in sorted(counts.items())]
 
 
 def _replica(worker: WorkerStatus, now: datetime) -> Report:

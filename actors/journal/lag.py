@@ -60,6 +60,16 @@ async def queues_of(link: Link, stages: Iterable[str]) -> list[Queue]:
     return [*plain_queues(named), *shared]
 
 
+async def stages_in_log(link: Link) -> list[str]:
+    """Every stage that anything was ever handed to here, also those of versions that are gone. Raises Unanswered."""
+    try:
+        return list(dict.fromkeys(queue.stage for queue in await queues(link)))
+    except ApiError as error:
+        if error.code == NO_STREAM:
+            return []
+        raise Unanswered(f"the queues are not known: {error}") from error
+
+
 async def stage_flows(link: Link, stages: Iterable[str]) -> dict[str, list[Flow]]:
     """What goes through each of these stages, by queue. Raises Unanswered when the server cannot be asked."""
     named = list(stages)

@@ -1,5 +1,6 @@
 """What a user declares: stages, and the pipelines that message types make of them."""
 
+from actors.pipeline.catalogue import Catalogue
 from actors.pipeline.job import Job
 from actors.pipeline.overflow import Overflow
 from actors.pipeline.pipeline import Pipeline, PipelineError
@@ -9,6 +10,7 @@ from actors.pipeline.tool import CallKey, Tool, ToolDeclarationError, ToolError,
 
 __all__ = [
     "CallKey",
+    "Catalogue",
     "Job",
     "Overflow",
     "Pipeline",

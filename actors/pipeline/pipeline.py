@@ -6,12 +6,21 @@ import hashlib
 import json
 import re
 from functools import cached_property
+from typing import NamedTuple
 
 from actors.contracts.errors import HeadraceError
 from actors.contracts.messages import Message
 from actors.pipeline.stage import Stage
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,62}")
+
+
+class Route(NamedTuple):
+    """One message type from the stage that gives it to the one that takes it; None for who sends and has the answer."""
+
+    giver: str | None
+    message: str
+    taker: str | None
 
 
 class PipelineError(HeadraceError):
@@ -55,6 +64,16 @@ class Pipeline:
             "schemas": {name: message.model_json_schema() for name, message in sorted(self.messages.items())},
         }
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()[:12]
+
+    @cached_property
+    def routes(self) -> tuple[Route, ...]:
+        """Every way that a message goes, the input first and the answer last."""
+        ways = [Route(None, self.input.wire_name(), self.entry.name)]
+        for s in self.stages:
+            for message in s.gives:
+                taker = self.taker(message)
+                ways.append(Route(s.name, message.wire_name(), taker.name if taker else None))
+        return tuple(sorted(dict.fromkeys(ways), key=lambda way: way.taker is None))
 
     def taker(self, message: type[Message]) -> Stage | None:
         """The stage that a message of this type goes to; None for the answer."""

@@ -22,11 +22,21 @@ State = Literal["starting", "loading", "ready", "draining", "failed"]
 Role = Literal["regular", "spare", "overflow"]
 
 
+class UnknownVersion(BaseModel):
+    """A version of a pipeline that a worker does not know, and how many jobs of it wait for one that does."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    pipeline: str
+    version: str
+    jobs: int
+
+
 class WorkerStatus(BaseModel):
     """How a worker is. `detail` says what it does, or what is wrong; `jobs` it runs, `free` more would fit.
 
     `done` is how far it is with what it does, from 0 to 1, where that is known. A `spare` stands by for one that is
-    lost; an `overflow` helps where jobs have waited too long.
+    lost; an `overflow` helps where jobs have waited too long. `unknown` are versions whose jobs it sends away.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -40,6 +50,7 @@ class WorkerStatus(BaseModel):
     since: float = 0.0
     done: float | None = None
     role: Role = "regular"
+    unknown: tuple[UnknownVersion, ...] = ()
 
 
 class _Question(BaseModel):

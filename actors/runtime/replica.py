@@ -18,9 +18,9 @@ from actors.journal.journal import Journal
 from actors.journal.later import Later
 from actors.journal.pull import Acks
 from actors.journal.topology import ensure
+from actors.pipeline.catalogue import Catalogue
 from actors.pipeline.pipeline import Pipeline
 from actors.pipeline.replicas import Replicas
-from actors.pipeline.stage import Stage
 from actors.runtime.crash_points import Reached, pass_by
 from actors.runtime.pacing import TextLanes
 from actors.runtime.presence import Owners, Presence, Role, State, WorkerStatus
@@ -30,6 +30,7 @@ from actors.runtime.scales import Scales
 from actors.runtime.settings import Settings
 from actors.runtime.spare import SpareTurn
 from actors.runtime.step import Bench
+from actors.runtime.strangers import Strangers
 from actors.runtime.turn import Turn
 from actors.runtime.worker import Worker
 from actors.runtime.writer import Pen
@@ -44,21 +45,9 @@ class UnknownStage(HeadraceError):
     """No pipeline of this installation has the stage."""
 
 
-def load_pipelines(paths: Sequence[str]) -> dict[str, Pipeline]:
-    """Import pipelines by `MODULE:NAME`. Raises HeadraceError with one sentence when one cannot be used."""
-    found: dict[str, Pipeline] = {}
-    topics: dict[str, Stage] = {}
-    for path in paths:
-        pipeline = _load(path)
-        if found.setdefault(pipeline.name, pipeline) is not pipeline:
-            raise HeadraceError(f"two pipelines are called {pipeline.name!r}; rename one of them")
-        for stage in pipeline.stages:
-            if topics.setdefault(stage.name, stage.whole) is not stage.whole:
-                raise HeadraceError(
-                    f"two stages are called {stage.name!r}; a stage's name is its topic, unique in the installation, "
-                    "so rename one of them or use the same stage in both pipelines"
-                )
-    return found
+def load_pipelines(paths: Sequence[str]) -> Catalogue:
+    """Import pipelines by `MODULE:NAME`. Raises HeadraceError with one sentence when they cannot be used."""
+    return Catalogue(map(_load, paths))
 
 
 def _load(path: str) -> Pipeline:
@@ -87,13 +76,14 @@ class Replica:
         self._settings = settings
         self._reached = reached
         pipelines = load_pipelines(settings.pipelines)
-        self._pipelines = {p.name: p for p in pipelines.values() if any(s.name == stage for s in p.stages)}
-        found = next((s for p in self._pipelines.values() for s in p.stages if s.name == stage), None)
+        self._pipelines = pipelines.having(stage)
+        self._strangers = Strangers()
+        found = pipelines.stages.get(stage)
         if found is None:
             raise UnknownStage(f"no pipeline has a stage {stage!r}; there are: {', '.join(pipelines)}")
-        self._stage = found.whole
-        self._overflow = found.whole.overflow if overflow else None
-        if self._overflow and (on_cpus := found.whole.on_cpus):
+        self._stage = found
+        self._overflow = found.overflow if overflow else None
+        if self._overflow and (on_cpus := found.on_cpus):
             self._stage = on_cpus
         self.name = f"{stage}-{secrets.token_hex(4)}"
         self._worker: Worker | None = None
@@ -121,6 +111,7 @@ class Replica:
             since=self._since,
             done=opening.done if opening else None,
             role=self._role,
+            unknown=self._strangers.waiting(),
         )
 
     @property
@@ -180,6 +171,7 @@ class Replica:
             Later(journal.pulls),
             TextLanes(),
             Random(),
+            self._strangers,
         )
         scales, turn = Scales(), self._turn_in(journal)
         worker = self._worker = Worker(

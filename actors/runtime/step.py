@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from random import Random
@@ -35,6 +35,7 @@ from actors.journal.append import TooLarge
 from actors.journal.connection import Unanswered
 from actors.journal.later import Later
 from actors.journal.pull import Acks, Delivery
+from actors.pipeline.catalogue import Catalogue
 from actors.pipeline.job import Job
 from actors.pipeline.pipeline import Pipeline
 from actors.pipeline.stage import Stage
@@ -44,6 +45,7 @@ from actors.runtime.metered import Metered
 from actors.runtime.pacing import TextLanes
 from actors.runtime.rules import Verdict
 from actors.runtime.step_log import Question, RunningStep
+from actors.runtime.strangers import PAUSE_S, RENEWED_AT, Given, Strangers
 from actors.runtime.writer import FactStamp, Pen, Settled, StepWriter
 
 log = logging.getLogger(__name__)
@@ -63,13 +65,14 @@ class Bench:
     """What every step of a worker works with."""
 
     stage: Stage
-    pipelines: Mapping[str, Pipeline]
+    pipelines: Catalogue
     resource: Any
     pen: Pen
     acks: Acks
     later: Later
     lanes: TextLanes
     rng: Random = field(default_factory=Random)
+    strangers: Strangers = field(default_factory=Strangers)
 
     @property
     def claims_first(self) -> bool:
@@ -104,6 +107,10 @@ class Step:
     def job(self) -> str:
         return self._writer.address.job
 
+    @property
+    def _given(self) -> Given:
+        return self.job, self._writer.handoff.first_n
+
     def release(self, reason: str) -> None:
         """Hand the step back at the next chance: what was said is stored and stays, no budget is spent."""
         self._release_reason = reason
@@ -123,6 +130,7 @@ class Step:
         self._bench.pen.reached(CrashPoint.AFTER_PULL)
         try:
             try:
+                self._look_for_version()
                 async with self._company.place(await self._crashes()):
                     await self._begin()
                     output = await self._do()
@@ -131,6 +139,8 @@ class Step:
                 await self._hand_back(_HandedBack(str(error)))
             except _Asks as asks:
                 await self._ask(asks.question)
+            except _Stranger as stranger:
+                await self._send_away(stranger)
             except _HandedBack as back:
                 await self._hand_back(back)
             except _Overdue:
@@ -162,8 +172,8 @@ class Step:
         self._writer.check()
         if self._release_reason:
             raise _HandedBack(self._release_reason)
-        pipeline = self._pipeline()
-        stage, message = self._message(pipeline)
+        pipeline, stage, kind = self._look_for_version()
+        message = self._message(pipeline, kind)
         pace = self._bench.lanes.pace()
         running = self._running = RunningStep(self._writer, pipeline, pace, self._engine, self._stop_work)
         self._work = asyncio.create_task(self._call(stage, message, self._job(running)))
@@ -217,28 +227,31 @@ class Step:
             return output
         return await asyncio.to_thread(stage.run, *arguments)
 
-    def _pipeline(self) -> Pipeline:
-        name = self._writer.handoff.origin.pipeline
-        if (pipeline := self._bench.pipelines.get(name)) is None:
-            raise self._unknown(f"this worker does not know pipeline {name!r}")
-        return pipeline
+    def _look_for_version(self) -> tuple[Pipeline, Stage, type[Message]]:
+        """The job's pipeline, the function of the stage that runs, and what that is given.
 
-    def _message(self, pipeline: Pipeline) -> tuple[Stage, Message]:
-        """The function of the stage that runs, and what it is given. What another version can read waits for that."""
-        packed, version = self._writer.handoff.message, self._writer.handoff.origin.version
-        kind = pipeline.messages.get(packed.type)
+        Raises _Stranger for a job of a version that this worker cannot run; before any claim, so that it costs nothing.
+        """
+        origin, wire_name = self._writer.handoff.origin, self._writer.handoff.message.type
+        if self._given in self._bench.strangers:
+            raise _Stranger(f"version {origin.version} of pipeline {origin.pipeline!r} has another {wire_name}")
+        pipeline = self._bench.pipelines.of(origin.pipeline, origin.version)
+        if pipeline is None:
+            raise _Stranger(f"no pipeline {origin.pipeline!r} is served here")
+        kind = pipeline.messages.get(wire_name)
         stage = pipeline.taker(kind) if kind else None
         if kind is None or stage is None or stage.name != self._bench.stage.name:
-            raise self._unknown(f"stage {self._bench.stage.name!r} takes no {packed.type} here")
+            raise _Stranger(f"stage {self._bench.stage.name!r} takes no {wire_name} in version {pipeline.version}")
+        return pipeline, stage, kind
+
+    def _message(self, pipeline: Pipeline, kind: type[Message]) -> Message:
         try:
-            return stage, kind.model_validate(packed.body)
+            return kind.model_validate(self._writer.handoff.message.body)
         except ValidationError as error:
+            version = self._writer.handoff.origin.version
             if version == pipeline.version:
                 raise
-            raise self._unknown(f"version {version} of pipeline {pipeline.name!r} has another {packed.type}") from error
-
-    def _unknown(self, what: str) -> _HandedBack:
-        return _HandedBack(f"{what}; deploy the version that does", self._bench.stage.retry.longest)
+            raise _Stranger(f"version {version} of pipeline {pipeline.name!r} has another {kind.__name__}") from error
 
     def _job(self, running: RunningStep) -> Job:
         origin, address = self._writer.handoff.origin, self._writer.address
@@ -256,7 +269,8 @@ class Step:
     async def _hand_over(self, output: Message) -> None:
         """One append: the next hand-off, or the outcome. Then ack; when that is lost the log answers the redelivery."""
         handoff = self._writer.handoff
-        taker = self._pipeline().taker(type(output))
+        pipeline, _, _ = self._look_for_version()
+        taker = pipeline.taker(type(output))
         packed, usage = Packed.of(output), self._total(answered=True)
 
         def build(stamp: FactStamp) -> HandOff | Completed:
@@ -309,6 +323,27 @@ class Step:
             )
         self._note("step_released", reason=back.reason)
         await self._give_back(back.delay)
+
+    async def _send_away(self, stranger: _Stranger) -> None:
+        """Let it wait for a worker that knows its version; that costs no budget, however long it takes."""
+        handoff = self._writer.handoff
+        self._bench.strangers.note(self._given, handoff.stage, handoff.origin, str(stranger))
+        back = _HandedBack(f"{stranger}; serve the version that does", PAUSE_S)
+        if self._delivery.count < RENEWED_AT:
+            await self._hand_back(back)
+            return
+        self._writer.check()
+        await self._writer.end(
+            lambda stamp: HandOff(
+                **stamp,
+                stage=handoff.stage,
+                of=handoff.first_n,
+                origin=handoff.origin,
+                message=handoff.message,
+                usage=handoff.usage,
+            )
+        )
+        await self._ack()
 
     async def _fail(self, error: Exception) -> None:
         self._writer.check()
@@ -490,6 +525,10 @@ class _Asks(Exception):
     def __init__(self, question: Question) -> None:
         super().__init__(question.key)
         self.question = question
+
+
+class _Stranger(Exception):
+    """The job is of a version that this worker does not know."""
 
 
 class _HandedBack(Exception):

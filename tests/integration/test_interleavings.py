@@ -29,6 +29,7 @@ from actors.journal import Appender, Journal, Reader
 from actors.journal.later import Later
 from actors.journal.pull import Acks, Delivery
 from actors.journal.topology import ensure
+from actors.pipeline import Catalogue
 from actors.runtime.cancel import cancel
 from actors.runtime.company import Company
 from actors.runtime.job_log import JobLog
@@ -177,7 +178,7 @@ class Scene:
             now=self._now,
         )
         acks, later = Acks(self._journal.pulls), Later(self._journal.pulls)
-        bench = Bench(writing, {solo.name: solo}, self._engine, pen, acks, later, TextLanes(), Random(1))
+        bench = Bench(writing, Catalogue([solo]), self._engine, pen, acks, later, TextLanes(), Random(1))
         delivery = Delivery(self._record, count, f"$JS.ACK.none.of.{count}.these.1.1.0")
         step = Step(bench, Company(1), delivery, claim)
         self._steps[claim] = name
