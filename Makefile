@@ -20,6 +20,7 @@ help:
 	@echo 'make check     format, lint, types, layers, and the tests that need no engine'
 	@echo 'make chaos     everything goes wrong at once, for a while'
 	@echo '               MINUTES=10  SEED=<a number>  CUTS=10  READERS=2000  RESULT=<file for the figures, .json>'
+	@echo '               FAULTS="<name>,<name>" only these'
 	@echo 'make mutants   bugs planted in the code and in the model of the protocol: each must be caught'
 	@echo 'make browser   a browser reads while connections are cut and result actors die; it needs chromium'
 	@echo '               READERS=8  SEED=<a number>'

@@ -14,7 +14,8 @@ taken over unasked; attempts within the budget, and none dead before it is used 
 out; one new job per redrive. And from every state, without another fault, what happens by itself leads to an outcome.
 
 What it leaves out: the server's own part (an append is one step: compare, store, answer), replicas that lag (but for
-the variant `stale-read`), text that expires, room, leases as durations, pieces (`job.once`), readers, the audit, and
-several jobs of a worker: suspects that wait for smaller company only wait before they claim. A redriven job is a job as
-any. That the code does what is modelled is for the tests and the mutants of the code to show.
+the variant `stale-read`), text that expires, room, leases as durations, pieces (`job.once`), questions (`job.ask`),
+starts that are put off, readers, the audit, and several jobs of a worker: suspects that wait for smaller company only
+wait before they claim. A redriven job is a job as any. That the code does what is modelled is for the tests and the
+mutants of the code to show.
 """
