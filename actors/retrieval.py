@@ -40,6 +40,7 @@ class Index:
 
     async def __aenter__(self) -> Self:
         self._sample = await asyncio.to_thread(_sample)
+        await asyncio.to_thread(self._store)  # what is wrong with it is better known before there is a question
         return self
 
     async def __aexit__(

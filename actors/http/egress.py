@@ -103,15 +103,19 @@ class Egress:
         connect: httpcore.AsyncNetworkBackend | None = None,
     ) -> None:
         self._allowed = tuple(allowed)
+        self._listed = ""
         self._resolve = resolve
         self._within = within
         self._most_bytes = most_bytes
         self._connect = connect
 
     def with_settings(self, settings: Settings) -> Egress:
-        return Egress(networks(settings.egress_allow), within=self._within, most_bytes=self._most_bytes)
+        made = Egress(self._allowed, resolve=self._resolve, within=self._within, most_bytes=self._most_bytes)
+        made._listed = settings.egress_allow
+        return made
 
     async def __aenter__(self) -> Self:
+        self._allowed += networks(self._listed)  # here, where a worker can say that the list is wrong, and wait
         return self
 
     async def __aexit__(

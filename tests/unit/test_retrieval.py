@@ -2,8 +2,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from actors.index.folder import index_folder
-from actors.index.store import Store
+from actors.index.store import IndexUnusable, Store
 from actors.retrieval import Index
 from actors.runtime.settings import Settings
 
@@ -38,6 +40,13 @@ async def test_an_index_is_found_as_soon_as_there_is_one_and_when_it_is_another(
         index_of(path, tmp_path / "other", "A fulling mill beats cloth.")
         assert await sources(index, "cloth") == ["other/doc.txt:1"]
         assert await sources(index, "quern") == []
+
+
+async def test_a_file_that_is_no_index_is_known_before_there_is_a_question(tmp_path: Path) -> None:
+    (tmp_path / "index.db").write_text("notes " * 1_000)
+    with pytest.raises(IndexUnusable, match="cannot be opened as an index"):
+        async with Index(tmp_path / "index.db"):
+            pass
 
 
 def test_the_settings_say_where_it_is(tmp_path: Path) -> None:

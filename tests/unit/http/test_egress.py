@@ -10,6 +10,7 @@ import pytest
 
 from actors.contracts.errors import HeadraceError
 from actors.http.egress import Answer, Egress, EgressError, EgressRefused, Resolve, is_public, networks
+from actors.runtime.settings import Settings
 
 LOOPBACK = networks("127.0.0.0/8")
 
@@ -239,6 +240,13 @@ async def test_a_name_without_an_address_is_an_error() -> None:
     for resolve in resolvers:
         with pytest.raises(EgressError, match=r"nowhere\.example has no address"):
             await Egress(resolve=resolve).get("http://nowhere.example/")
+
+
+async def test_a_list_that_is_wrong_is_told_where_a_worker_can_wait_for_a_better_one() -> None:
+    wrong = Egress().with_settings(Settings(egress_allow="10.1.0.1/16"))
+    with pytest.raises(HeadraceError, match="HEADRACE_EGRESS_ALLOW"):
+        async with wrong:
+            pass
 
 
 def test_the_allowed_networks_are_read_from_a_list() -> None:
