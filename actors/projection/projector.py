@@ -1,0 +1,107 @@
+"""The projector: it enters into the table of jobs what the log has gained."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from actors.contracts.chain import digest
+from actors.contracts.subjects import DEAD, DONE, Subject, facts
+from actors.journal import Journal, Unanswered
+from actors.journal.connection import ApiError
+from actors.journal.journal import PatientJournal
+from actors.journal.topology import FACTS, JOBS, WEEK_S
+from actors.projection.table import Position, Table, TableError
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 2.0
+"""How often it is brought forward while nobody asks; who asks for the list does it at once."""
+
+REST = 50
+"""A look for what was forgotten is followed by a rest so many times as long: the server lists all that has ended."""
+
+SWEEP_S = 1.0
+
+
+class Projector:
+    """Follows the facts of all jobs into a table, from where the table stands. It writes nothing anywhere else.
+
+    Each HTTP process has one, over the table of its machine, so that whoever asks is answered from here. What was
+    forgotten or deleted leaves the table within seconds. A table of another log, or of one that was damaged and goes on
+    with other facts under the same sequences, begins anew.
+    """
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._turn = asyncio.Lock()
+        self._swept: tuple[object, ...] = ()
+        self._rests_until = 0.0
+
+    async def run(self, journals: PatientJournal) -> None:
+        """Bring the table forward every few seconds, until cancelled."""
+        complained = False
+        while True:
+            await asyncio.sleep(EVERY_S)
+            try:
+                await self.bring_forward(await journals.connected(EVERY_S))
+                complained = False
+            except (Unanswered, ApiError) as error:
+                log.info("the list of jobs waits", extra={"action": "projection_waits", "reason": str(error)})
+            except TableError as error:
+                if not complained:
+                    log.error("the list of jobs is not kept", extra={"action": "no_projection", "reason": str(error)})
+                complained = True
+
+    async def bring_forward(self, journal: Journal) -> None:
+        """Enter all that there is by now, and strike out what is not there any more.
+
+        Raises Unanswered, ApiError or TableError.
+        """
+        async with self._turn:
+            info = await journal.signals.api(f"STREAM.INFO.{JOBS}")
+            position = await self._sure(journal, info)
+            while page := await journal.reader.after(FACTS, position.seq):
+                after = Position(page[-1].seq, position.log, digest(page[-1].data))
+                if await asyncio.to_thread(self._table.bring_forward, page, position, after):
+                    position = after
+                else:
+                    position = await asyncio.to_thread(self._table.position)  # another process has been at it
+            await self._sweep(journal, info["state"])
+
+    async def behind(self, journal: Journal) -> int:
+        """How many facts the table does not know yet. Raises Unanswered or TableError."""
+        position = await asyncio.to_thread(self._table.position)
+        return await journal.reader.count(FACTS, after=position.seq)
+
+    async def _sure(self, journal: Journal, info: dict[str, Any]) -> Position:
+        """Where the table stands, if that is a place in this log; else the beginning."""
+        position = await asyncio.to_thread(self._table.position)
+        is_place = position.log == info["created"] and position.seq <= info["state"]["last_seq"]
+        if is_place and position.seq:
+            there = await journal.reader.after(FACTS, position.seq - 1, most=1)
+            is_place = not there or there[0].seq != position.seq or digest(there[0].data) == position.digest
+        if is_place:
+            return position
+        return await asyncio.to_thread(self._table.begin_anew, info["created"])
+
+    async def _sweep(self, journal: Journal, state: dict[str, Any]) -> None:
+        """Strike out what was forgotten. That is only looked for when something was, and not all the time."""
+        removed = (state["first_seq"], state.get("num_deleted", 0))
+        began = time.monotonic()
+        if removed == self._swept or began < self._rests_until:
+            return
+        known = await asyncio.to_thread(self._table.ended)  # first, so that all of it is in the log unless it is gone
+        kept = {
+            Subject.parse(subject).job
+            for topic in (DONE, DEAD)
+            for subject in await journal.reader.subjects(facts(topic))
+        }
+        older = datetime.now(UTC) - timedelta(seconds=WEEK_S)
+        await asyncio.to_thread(self._table.strike, known - kept, older=older)
+        self._swept = removed
+        now = time.monotonic()
+        self._rests_until = now + max(SWEEP_S, REST * (now - began))
