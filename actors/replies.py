@@ -132,6 +132,15 @@ class DeadLetterSummary(Reply):
     links: dict[str, str] = Field(default_factory=dict)
 
 
+class LogEntry(Reply):
+    """One message of a job's log as it is stored: where, when, and what; a text where that is no JSON."""
+
+    sequence: int
+    subject: str
+    stored: Instant
+    event: dict[str, Any] | str
+
+
 class Traced(Trouble):
     """An error with where it was raised."""
 

@@ -56,6 +56,10 @@ class Story:
     """What was wanted of jobs that are there."""
     places: list[tuple[str | None, str | None]] = field(default_factory=list)
     """Where readers wanted to begin: `after` and `Last-Event-ID`."""
+    preferences: list[str | None] = field(default_factory=list)
+    """What requests about one job preferred."""
+    authorizations: set[str | None] = field(default_factory=set)
+    """As whom they were sent."""
 
 
 def told(*events: tuple[str, dict[str, Any]]) -> list[tuple[str, dict[str, Any]]]:
@@ -81,6 +85,13 @@ A_JOB = told(
     ("completed", {"answer": ANSWER, "usage": {"prompt_tokens": 7, "output_tokens": 6}}),
 )
 """A whole job. The numbers 6 to 8 come as one merged piece."""
+
+NUMBERS = [data["n"] for _, data in A_JOB]
+
+LOG: list[dict[str, Any]] = [
+    {"sequence": 10 * n, "subject": f"job.step.standard.local.{JOB}", "stored": AT, "event": {"n": n, "kind": "delta"}}
+    for n in (1, 2, 3)
+]
 
 JOB_REPLY: dict[str, Any] = {
     "id": JOB,
@@ -177,6 +188,7 @@ class ScriptedServer:
                 Route("/v1/pipelines/{pipeline}/jobs", self._submit, methods=["POST"]),
                 Route("/v1/jobs/{id}", self._job),
                 Route("/v1/jobs/{id}/cancel", self._cancel, methods=["POST"]),
+                Route("/v1/jobs/{id}/log", self._log),
                 Route("/v1/dead-letters", self._dead_letters),
                 Route("/v1/dead-letters/{id}", self._dead_letter),
                 Route("/v1/dead-letters/{id}/redrive", self._redrive, methods=["POST"]),
@@ -234,11 +246,21 @@ class ScriptedServer:
         return self._refusal() or JSONResponse({"stages": self.story.stages})
 
     async def _job(self, request: Request) -> Response:
+        self.story.preferences.append(request.headers.get("Prefer"))
+        self.story.authorizations.add(request.headers.get("Authorization"))
         return self._refusal() or JSONResponse(self.story.job)
 
     async def _cancel(self, request: Request) -> Response:
         self.story.wishes.append(await request.json())
         return self._refusal() or JSONResponse(self.story.job)
+
+    async def _log(self, request: Request) -> Response:
+        """The log after a place, as far as the plan goes, and then no further: it breaks off."""
+        story, after = self.story, int(request.query_params["after"])
+        story.places.append((str(after), None))
+        plan = story.connections.popleft() if story.connections else None
+        lines = [json.dumps(entry) for entry in LOG if entry["sequence"] > after]
+        return self._refusal() or StreamingResponse(_lines(lines, plan), media_type="application/x-ndjson")
 
     async def _dead_letters(self, request: Request) -> Response:
         at = int(request.query_params.get("cursor", "0"))
@@ -268,7 +290,9 @@ class ScriptedServer:
         status = 200 if key in story.stored else 202
         if story.stored.setdefault(key, body) != body:
             return problem(422, "this key belongs to another request", key=key)
-        reply = {**JOB_REPLY, "status": "queued", "lane": body.get("lane", "standard")}
+        prefers = request.headers.get("Prefer")
+        story.preferences.append(prefers)
+        reply = story.job if prefers else _accepted(body)
         if story.unanswered:
             story.unanswered -= 1
             return StreamingResponse(_torn(json.dumps(reply)), status)
@@ -304,6 +328,18 @@ async def _streamed(
     if plan and plan.ending == "hold":
         await asyncio.Event().wait()
     if plan and plan.ending != "end":
+        raise Cut
+
+
+def _accepted(body: dict[str, Any]) -> dict[str, Any]:
+    said = {name: JOB_REPLY[name] for name in ("id", "pipeline", "version", "created", "deadline", "links")}
+    return {**said, "status": "queued", "lane": body.get("lane", "standard")}
+
+
+async def _lines(lines: list[str], plan: Connection | None) -> AsyncIterator[bytes]:
+    for line in lines[: plan.events] if plan else lines:
+        yield f"{line}\n".encode()
+    if plan:
         raise Cut
 
 

@@ -1,0 +1,213 @@
+"""Headrace, for a program with asyncio: jobs are submitted, followed, answered, waited for and looked into."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from random import Random, SystemRandom
+from types import TracebackType
+from typing import Any, Self, TypeVar, Unpack, overload
+from urllib.parse import quote
+
+import httpx
+from pydantic import BaseModel, RootModel, ValidationError
+
+from actors.client.courier import DEFAULT_URL, Courier
+from actors.client.errors import NotCompleted, NothingAsked, Unintelligible
+from actors.client.history import read_log
+from actors.client.patience import PATIENT, Patience
+from actors.client.place import Place
+from actors.client.reader import read_on
+from actors.client.wish import Input, Terms, Wish, plain
+from actors.replies import (
+    Accepted,
+    DeadLetter,
+    DeadLetterPage,
+    DeadLetterSummary,
+    Event,
+    Job,
+    LogEntry,
+    PipelineReport,
+    StageReport,
+)
+
+M = TypeVar("M", bound=BaseModel)
+
+WAIT_S = 60
+"""How long one request for an outcome may stay open; then it is asked for again."""
+
+
+class AsyncHeadrace:
+    """A client for asyncio. An async context manager; safe to share between tasks of one loop.
+
+    Every request is tried again while the server cannot be reached or says "not now" (429, 503), as long as `patience`
+    lasts; the Retry-After it is given is waited out. Raises Refused (NotFound, Unavailable), Unreachable or
+    Unintelligible, all of them ClientError. `api_key` says whose jobs they are, where the server asks for one.
+    `transport`, `sleep` and `rng` stand in for the network, time and chance.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        api_key: str | None = None,
+        patience: Patience = PATIENT,
+        transport: httpx.AsyncBaseTransport | None = None,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        rng: Random | None = None,
+    ) -> None:
+        self._courier = Courier(
+            url, api_key=api_key, patience=patience, transport=transport, sleep=sleep, rng=rng or SystemRandom()
+        )
+        self.url = self._courier.url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections. What was submitted goes on."""
+        await self._courier.aclose()
+
+    @overload
+    async def submit(self, pipeline: str, input: Input, *, wait: None = None, **terms: Unpack[Terms]) -> Accepted: ...
+
+    @overload
+    async def submit(self, pipeline: str, input: Input, *, wait: int, **terms: Unpack[Terms]) -> Job: ...
+
+    async def submit(self, pipeline: str, input: Input, *, wait: int | None = None, **terms: Unpack[Terms]) -> Accepted:
+        """Submit a job on these `Terms`. It is stored when this returns, and goes on whatever becomes of this client.
+
+        With `wait` it returns with the job's outcome, or after so many seconds with the job as it stands then.
+        """
+        path = f"/v1/pipelines/{quote(pipeline, safe='')}/jobs"
+        said = (await self._courier.ask(_Submitted, "POST", path, Wish.job(input, terms), wait=wait)).root
+        return said if wait is None or isinstance(said, Job) else await self.job(said.id)
+
+    async def job(self, id: str) -> Job:
+        """The job as it stands."""
+        return await self._courier.ask(Job, "GET", _job(id))
+
+    async def cancel(self, id: str, *, reason: str | None = None) -> Job:
+        """Stop the job; doing it again is harmless. It has its outcome when this returns, or is `cancelling`."""
+        return await self._courier.ask(Job, "POST", f"{_job(id)}/cancel", Wish.of(reason=reason))
+
+    async def answer(self, id: str, answer: object, *, question: int | None = None) -> Job:
+        """Answer what the job asks; doing it again is harmless. It goes on when this returns.
+
+        `answer` is a message, or JSON, that fits what the question expects. `question` says which question is meant, by
+        its `id`; where that is not said, the one that is asked now. Raises Refused when it was settled otherwise, and
+        NothingAsked when the job asks nothing.
+        """
+        if question is None:
+            job = await self.job(id)
+            if job.question is None:
+                raise NothingAsked(job)
+            question = job.question.id
+        return await self._courier.ask(Job, "POST", f"{_job(id)}/input", Wish.answering(question, answer))
+
+    async def wait(self, id: str) -> Job:
+        """The job once it has its outcome, whatever that is."""
+        while not (job := await self._courier.ask(Job, "GET", _job(id), wait=WAIT_S)).ended:
+            await self._courier.pause(1)
+        return job
+
+    @overload
+    async def result(self, id: str) -> dict[str, Any]: ...
+
+    @overload
+    async def result(self, id: str, answer: type[M]) -> M: ...
+
+    async def result(self, id: str, answer: type[M] | None = None) -> dict[str, Any] | M:
+        """The job's answer, once it is there: as this message, or as the JSON object of one.
+
+        Raises NotCompleted when the job ends without one, and Unintelligible when it is another message.
+        """
+        job = await self.wait(id)
+        if job.answer is None:
+            raise NotCompleted(job)
+        if answer is None:
+            return job.answer
+        try:
+            return answer.model_validate(job.answer)
+        except ValidationError as error:
+            raise Unintelligible(f"the answer of job {id} is no {answer.__name__}: {error}") from error
+
+    def log(self, id: str, *, after: int = 0) -> AsyncGenerator[LogEntry, None]:
+        """All that is stored of the job by now, after that sequence number: inputs, token ids and digests included."""
+        return read_log(self._courier, f"{_job(id)}/log", after)
+
+    def events(self, id: str, *, after: int = 0, cancel_on_disconnect: bool = False) -> AsyncGenerator[Event, None]:
+        """The job's events after number `after`, each exactly once and in order, to the outcome.
+
+        A stream that is cut, or that the server ends before the outcome, is resumed where it was; what comes twice is
+        passed over. Waits as long as the job takes. What is no longer kept is one `Gap`. A read past the outcome ends
+        at once. With `cancel_on_disconnect`, leaving before the outcome cancels the job some seconds later. Raises as
+        all requests do, Unreachable only after `patience` connections in a row could not be opened.
+        """
+        place = Place(after, cancel_on_disconnect)
+        return read_on(self._courier, f"/v1/events/{quote(id, safe='')}", place)
+
+    async def dead_letters(
+        self, *, pipeline: str | None = None, stage: str | None = None
+    ) -> AsyncGenerator[DeadLetterSummary, None]:
+        """The jobs that used up their budget, the oldest first, as they are asked for page by page."""
+        asked = {name: value for name, value in (("pipeline", pipeline), ("stage", stage)) if value is not None}
+        while True:
+            page = await self._courier.ask(DeadLetterPage, "GET", "/v1/dead-letters", params=asked)
+            for letter in page.dead_letters:
+                yield letter
+            if page.next is None:
+                return
+            asked["cursor"] = page.next
+
+    async def dead_letter(self, id: str) -> DeadLetter:
+        """A dead letter, whole: its input, its errors, and what happened to its job."""
+        return await self._courier.ask(DeadLetter, "GET", _dead_letter(id))
+
+    async def redrive(self, id: str, *, input: Input | None = None, number: int | None = None) -> Accepted:
+        """Make a new job of a dead letter, from the stage that failed, with the same input or this one.
+
+        `number` says which redrive of it is meant, from 1; the next, where that is not said. Two callers who mean the
+        same one make one job. Raises Refused when it was discarded.
+        """
+        if number is None:
+            number = len((await self.dead_letter(id)).redriven) + 1
+        wish = Wish.of(number=number, input=None if input is None else plain(input))
+        return await self._courier.ask(Accepted, "POST", f"{_dead_letter(id)}/redrive", wish)
+
+    async def discard(self, id: str, *, reason: str) -> DeadLetter:
+        """Let a dead letter be, for good; doing it again is harmless, and the first reason stays."""
+        return await self._courier.ask(DeadLetter, "POST", f"{_dead_letter(id)}/discard", Wish.of(reason=reason))
+
+    async def pipelines(self) -> tuple[PipelineReport, ...]:
+        """The pipelines that take jobs."""
+        return (await self._courier.ask(_Pipelines, "GET", "/v1/pipelines")).pipelines
+
+    async def stages(self) -> tuple[StageReport, ...]:
+        """Every stage: its lag and its replicas."""
+        return (await self._courier.ask(_Stages, "GET", "/v1/stages")).stages
+
+
+class _Submitted(RootModel[Job | Accepted]):
+    """A job as it stands, or only that it is stored."""
+
+
+class _Pipelines(BaseModel):
+    pipelines: tuple[PipelineReport, ...]
+
+
+class _Stages(BaseModel):
+    stages: tuple[StageReport, ...]
+
+
+def _job(id: str) -> str:
+    return f"/v1/jobs/{quote(id, safe='')}"
+
+
+def _dead_letter(id: str) -> str:
+    return f"/v1/dead-letters/{quote(id, safe='')}"
