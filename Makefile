@@ -47,7 +47,8 @@ check: setup
 	@$(BIN)/pytest tests/unit tests/contract tests/model -m 'not vllm'
 
 chaos: setup
-	@export MINUTES="$${MINUTES:-10}" CUTS="$${CUTS:-10}" READERS="$${READERS:-2000}"; exec $(BIN)/pytest tests/chaos -s
+	@export MINUTES="$${MINUTES:-10}" CUTS="$${CUTS:-10}" READERS="$${READERS:-2000}"; \
+	exec $(BIN)/pytest tests/chaos$(if $(FAULTS),/test_chaos.py) -s
 
 mutants: setup
 	@$(BIN)/python -m tests.mutants
