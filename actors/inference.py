@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import functools
 import operator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, JsonValue, create_model
+from pydantic import BaseModel, Field, JsonValue, TypeAdapter, ValidationError, create_model
+from pydantic_core import from_json
 
-from actors.contracts.generation import Prompt, chat
+from actors.contracts.generation import Prompt, Sampling, chat
 from actors.contracts.retry import Retry
 from actors.engines import Engine, Vllm
 from actors.exchange import Call, Draft, Grounded, Result, ToolCalls, ToolResults
@@ -17,13 +19,18 @@ from actors.progress import CHOOSING
 from actors.tools import TOOLS
 
 ANSWER_TOKENS = 100
-CHOICE_TOKENS = 192
+CHOICE_TOKENS = 256
 
 TURNS = 3
 """How often the model may call tools before it answers."""
 
 CALLS = 4
 """How many calls it may make at once."""
+
+CALL_MORE = "call more"
+
+MOST_TOLD = 200
+"""Characters of an earlier result that the model is told when it chooses further calls."""
 
 CHOOSE = "Answer with the calls of tools that help with the question."
 
@@ -59,32 +66,52 @@ def _offers(known: ToolResults) -> Offers:
 async def _choose(known: ToolResults, offers: Offers, engine: Engine) -> JsonValue:
     """Decide in silence, as a grammar allows it; calls that were made before are not made again."""
     told = "\n".join(f"{name}: {description}" for name, (description, _) in offers.items())
-    asked = "\n\n".join([known.grounded.question, *(["Calls so far:", *map(str, known.results)] if known.turn else [])])
-    choice = _choice(offers, least=0 if known.turn else 1)
-    written = await engine.structured(chat(asked, system=f"{CHOOSE}\n{told}"), choice, max_tokens=CHOICE_TOKENS)
-    body = written.model_dump(mode="json")
-    wanted = {str(call): call for call in (Call.model_validate(each) for each in body["calls"])}
-    made = {str(result.call) for result in known.results}
+    made = [str(result) for result in known.results]
+    asked = "\n\n".join(
+        [known.grounded.question, *(["Calls so far:", *(each[:MOST_TOLD] for each in made)] if made else [])]
+    )
+    prompt = chat(asked, system=f"{CHOOSE}\n{told}")
+    call = _call(offers)
+    room = engine.context - len(engine.encode(prompt))
+    schema = _choice(call, least=0 if known.turn else 1).model_json_schema()
+    written = await engine.whole(prompt, Sampling(max_tokens=max(1, min(CHOICE_TOKENS, room)), schema=schema))
+    # A small model may go on until it has no room; the calls that are whole are what it wants.
+    body = from_json(written, allow_partial=True)
+    wanted = {str(each): each for each in _whole(body.get("calls", ()), call)}
     calls = ToolCalls(
         grounded=known.grounded,
         turn=known.turn + 1,
-        calls=[call for name, call in wanted.items() if name not in made],
-        more=body["then"] == "call more",
+        calls=[each for name, each in wanted.items() if name not in {str(result.call) for result in known.results}],
+        more=body.get("then") == CALL_MORE,
         results=known.results,
     )
     return calls.model_dump(mode="json")
 
 
-def _choice(offers: Offers, *, least: int) -> type[BaseModel]:
-    """What the model may write: some calls of these tools, and whether it then answers."""
+def _call(offers: Offers) -> Any:
+    """The type of one call of these tools."""
     kinds: list[Any] = []
     for name, (_, arguments) in offers.items():
         tool: Any = Literal[name]
         kinds.append(create_model(f"call_{name}", tool=(tool, ...), arguments=(arguments, ...)))
-    call: Any = functools.reduce(operator.or_, kinds)
+    return functools.reduce(operator.or_, kinds)
+
+
+def _choice(call: Any, *, least: int) -> type[BaseModel]:
+    """What the model may write: some calls, and whether it then answers."""
     calls: Any = Annotated[list[call], Field(min_length=least, max_length=CALLS)]
-    then: Any = Literal["answer", "call more"]
+    then: Any = Literal["answer", CALL_MORE]
     return create_model("Choice", calls=(calls, ...), then=(then, ...))
+
+
+def _whole(written: Iterable[JsonValue], call: Any) -> Iterator[Call]:
+    """The calls that are what a call may be."""
+    for each in written:
+        try:
+            TypeAdapter(call).validate_python(each)
+        except ValidationError:
+            continue
+        yield Call.model_validate(each)
 
 
 def _ground(known: ToolResults, engine: Engine) -> Prompt:

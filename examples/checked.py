@@ -33,7 +33,7 @@ class Checked(Message):
 
 class Verdict(BaseModel):
     good: bool
-    why: str = Field(max_length=100)
+    why: str = Field(max_length=60)
 
 
 @write.also  # on the small model that `analysis` has
@@ -48,7 +48,7 @@ async def draft(asked: Brief | Objection, job: Job, engine: Engine) -> Written:
 async def check(written: Written, job: Job, engine: Engine) -> Objection | Checked:
     await job.report("checking", done=written.round, total=ROUNDS)
     asked = chat(f"{written.brief}\n\n{written.text}", system="Say whether this text is good, and why.")
-    verdict = await engine.structured(asked, Verdict, max_tokens=200)
+    verdict = await engine.structured(asked, Verdict, max_tokens=300)
     if verdict.good or written.round == ROUNDS:
         return Checked(text=written.text, approved=verdict.good)
     return Objection(**written.model_dump(), why=verdict.why)

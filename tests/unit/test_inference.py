@@ -50,6 +50,21 @@ async def test_the_model_calls_several_tools_at_once_and_each_call_once() -> Non
     assert told == ["choosing tools"]
 
 
+async def test_of_a_model_that_goes_on_for_ever_the_calls_that_are_whole_count() -> None:
+    url = f"http://a.example/{'x' * 500}"
+    page = Call(tool="http_get", arguments={"url": url})
+    output, _ = await written(ASKED.model_copy(update={"question": f"Read {url}"}), engine_that_calls(page, page, page))
+    assert isinstance(output, ToolCalls)
+    assert output.calls == [page]
+
+
+async def test_a_call_that_the_grammar_does_not_allow_is_none() -> None:
+    unoffered = Call(tool="http_get", arguments={"url": "http://a.example/"})
+    output, _ = await written(ASKED, engine_that_calls(unoffered, PRODUCT))
+    assert isinstance(output, ToolCalls)
+    assert output.calls == [PRODUCT]
+
+
 async def test_a_question_that_no_tool_helps_with_is_answered_without_asking_the_model_which() -> None:
     asked = ASKED.model_copy(update={"question": "What is a mill?"})
     output, told = await written(asked, engine_that_calls())
