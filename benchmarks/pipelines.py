@@ -12,6 +12,9 @@ from benchmarks.tally import Tallied
 FIRST_TOKEN_S = 0.05
 TOKEN_S = 0.02
 
+LONG_TOKEN_S = 0.2
+"""For work that is to take long and cost little: who waits for it is what is looked at."""
+
 SLOTS = 4
 """How many requests one replica of `think` generates for at once: small, so that replicas are what there is to gain."""
 
@@ -114,7 +117,10 @@ async def think_for_real(crunched: Crunched, job: Job, engine: Engine) -> Said:
     return await _speak(crunched, job, engine)
 
 
-@stage(uses=paced(SLOTS), concurrency=SLOTS)
+@stage(
+    uses=Scripted(says="turn " * 16, first_token_s=LONG_TOKEN_S, token_s=LONG_TOKEN_S, max_num_seqs=SLOTS),
+    concurrency=SLOTS,
+)
 async def ferry(ask: Ask, job: Job, engine: Engine) -> Said:
     return await _speak(ask, job, engine)
 

@@ -122,6 +122,7 @@ class Puller:
         self._acks = Acks(link)
         self._arrived: deque[Delivery] = deque()
         self._standing: dict[str, _Standing] = {}
+        self._resting: set[str] = set()
         self._inbox = link.client.new_inbox()
         self._pulls = 0
         self._asking: _Sweep | None = None
@@ -244,18 +245,23 @@ class Puller:
         ask = {"batch": 1, "expires": int(STANDING_S * NS), "idle_heartbeat": int(HEARTBEAT_S * NS)}
         data = json.dumps(ask).encode()
         for token, queue in list(self._queues.items()):
-            if not self._closing and token not in self._standing:
+            if not self._closing and token not in self._standing and token not in self._resting:
                 self._standing[token] = _Standing(now)
                 await self._link.send(_next_subject(queue), data, reply=f"{self._inbox}.standing.{token}")
 
     async def _wait(self) -> None:
         """Until something has arrived, or a standing pull has ended, was lost, or is missing."""
         self._woken.clear()
-        while not (self._arrived or self._woken.is_set()) and len(self._standing) == len(self._queues):
+        while not (self._arrived or self._woken.is_set()) and self._stands:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(HEARTBEAT_S):
                     await self._woken.wait()
             self._forget_lost()
+
+    @property
+    def _stands(self) -> bool:
+        """Whether a pull stands at every queue, but where it is of no use just now."""
+        return len(self._standing) + len(self._resting) == len(self._queues)
 
     def _forget_lost(self) -> None:
         # A broker that was killed loses standing pulls, and says nothing about it.
@@ -293,7 +299,14 @@ class Puller:
         elif status not in ("404", "408"):
             log.info("a standing pull ended", extra={"action": "pull_ended", "stage": self._stage, "reason": status})
             self._ended_oddly += 1
-            await asyncio.sleep(min(FIRST_PAUSE_S * 2**self._ended_oddly, LONGEST_PAUSE_S))
+            self._resting.add(token)
+            pause = min(FIRST_PAUSE_S * 2**self._ended_oddly, LONGEST_PAUSE_S)
+            asyncio.get_running_loop().call_later(pause, self._rested, token)
+            return
+        self._woken.set()
+
+    def _rested(self, token: str) -> None:
+        self._resting.discard(token)
         self._woken.set()
 
     async def _arrive_unasked(self, delivery: Delivery) -> None:

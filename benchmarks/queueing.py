@@ -1,0 +1,229 @@
+"""How long a job waits until it is started, alone and beside a backlog of others that take every slot.
+
+All jobs take equally long, and the slots are filled one after the other, so that they are freed one after the other: a
+job that goes next waits for no more than one such gap, whoever it is of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from nats.aio.msg import Msg
+
+from actors.contracts.events import Outcome, StepStarted
+from actors.contracts.subjects import LIVE, Lane, Queue, Subject
+from actors.journal.journal import Journal
+from actors.journal.lag import flow_of
+from actors.journal.read import record_of
+from actors.journal.topology import JOBS
+from benchmarks.estimate import estimate, percentile, summary
+from benchmarks.pipelines import LONG_TOKEN_S, Ask, crossing
+from benchmarks.posting import post
+from benchmarks.progress import tell
+from benchmarks.result import Bar, Measure
+
+STAGE = crossing.entry.name
+TOKENS = 12
+RUNS_S = TOKENS * LONG_TOKEN_S
+PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """Somebody who posts so many jobs a second."""
+
+    rate: float
+    lane: Lane = "standard"
+    tenant: str = "local"
+    share: int = 0
+
+    @property
+    def queue(self) -> Queue:
+        return Queue(STAGE, self.lane, self.share)
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Who is looked at, beside whom, and by how many gaps between freed slots p99 may lie over `ratio` of it alone."""
+
+    part: str
+    text: str
+    load: str
+    light: Sender
+    heavy: Sender
+    ratio: float
+    bar: Bar
+
+
+@dataclass(slots=True)
+class Heard:
+    """When jobs were handed off, started and ended, by the server's own clock."""
+
+    asked: dict[str, datetime] = field(default_factory=dict)
+    started: dict[str, datetime] = field(default_factory=dict)
+    ended: dict[str, datetime] = field(default_factory=dict)
+
+    async def listen(self, journal: Journal) -> None:
+        for topic in (STAGE, "step", "done"):
+            await journal.live.subscribe(f"{LIVE}job.{topic}.>", self._take)
+
+    async def _take(self, message: Msg) -> None:
+        record = record_of(message)
+        subject, event, at = Subject.parse(record.subject), record.event, record.stored_at
+        assert at
+        if subject.queue:
+            self.asked[subject.job] = at
+        elif isinstance(event, StepStarted):
+            self.started[subject.job] = at
+        elif isinstance(event, Outcome):
+            self.ended[subject.job] = at
+
+    def waits(self, jobs: Sequence[str]) -> list[float]:
+        """Seconds from each hand-off to its start."""
+        return [(self.started[job] - self.asked[job]).total_seconds() for job in jobs]
+
+    def gap(self, jobs: Sequence[str]) -> float:
+        """Seconds between two of these ends, on average."""
+        ends = sorted(self.ended[job] for job in jobs if job in self.ended)
+        return (ends[-1] - ends[0]).total_seconds() / (len(ends) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """What the light one waited alone, and beside the heavy one; and how far apart slots were freed then."""
+
+    alone: list[float]
+    beside: list[float]
+    gap: float
+    heavy_started: int
+
+
+class Crossings:
+    """Takes blocks of both sides with one set of workers, who have so many slots."""
+
+    def __init__(self, journal: Journal, heard: Heard, *, slots: int) -> None:
+        self._journal = journal
+        self._heard = heard
+        self._slots = slots
+
+    async def block(self, question: Question, *, seconds: float, beside_first: bool) -> Block:
+        """Both sides, one right after the other."""
+        sides: dict[bool, tuple[list[float], float, int]] = {}
+        for beside in (beside_first, not beside_first):
+            sides[beside] = await self._side(question, seconds, beside=beside)
+        (alone, _, _), (waits, gap, started) = sides[False], sides[True]
+        return Block(alone, waits, gap, started)
+
+    async def contest(self, senders: Sequence[Sender], *, seconds: float) -> list[int]:
+        """How many jobs of each were started while all of them always had some waiting."""
+        jobs = [[await self._post(sender) for _ in range(3 * self._slots)] for sender in senders]
+        began, end = datetime.now(UTC), asyncio.get_running_loop().time() + seconds
+        for mine, more in zip(jobs, await asyncio.gather(*(self._keep_posting(s, end) for s in senders)), strict=True):
+            mine += more
+        starts = self._heard.started
+        started = [sum(job in starts and starts[job] >= began for job in mine) for mine in jobs]
+        for sender in senders:
+            await self._drop(sender.queue)
+        for sender in senders:
+            await self._until_idle(sender.queue)
+        return started
+
+    async def _side(self, question: Question, seconds: float, *, beside: bool) -> tuple[list[float], float, int]:
+        light, heavy = question.light, question.heavy
+        others: list[str] = []
+        if beside:
+            for _ in range(self._slots):
+                others.append(await self._post(heavy))
+                await asyncio.sleep(RUNS_S / self._slots)
+            others += [await self._post(heavy) for _ in range(2 * self._slots)]
+        end = asyncio.get_running_loop().time() + seconds
+        jobs, more = await asyncio.gather(
+            self._keep_posting(light, end), self._keep_posting(heavy, end) if beside else _nothing()
+        )
+        await self._until_ended(jobs)
+        gap = self._heard.gap([*jobs, *others, *more]) if beside else 0.0
+        if beside:
+            await self._drop(heavy.queue)
+            await self._until_idle(heavy.queue)
+        return self._heard.waits(jobs), gap, sum(job in self._heard.started for job in more)
+
+    async def _keep_posting(self, sender: Sender, end: float) -> list[str]:
+        loop, jobs = asyncio.get_running_loop(), list[str]()
+        due = loop.time()
+        while due < end:
+            jobs.append(await self._post(sender))
+            due += 1 / sender.rate
+            await asyncio.sleep(max(0.0, due - loop.time()))
+        return jobs
+
+    async def _post(self, sender: Sender) -> str:
+        ask = Ask(text="", tokens=TOKENS)
+        return await post(self._journal, crossing, ask, lane=sender.lane, tenant=sender.tenant, share=sender.share)
+
+    async def _until_ended(self, jobs: Sequence[str]) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while not all(job in self._heard.ended for job in jobs):  # noqa: ASYNC110  # they are other processes
+                await asyncio.sleep(0.05)
+
+    async def _drop(self, queue: Queue) -> None:
+        """Take what still waits out of the log: nobody is to work on it while the other side is taken."""
+        await self._journal.signals.api(f"STREAM.PURGE.{JOBS}", {"filter": queue.handoffs})
+
+    async def _until_idle(self, queue: Queue) -> None:
+        async with asyncio.timeout(PATIENCE_S):
+            while (flow := await flow_of(self._journal.signals, queue)).waiting or flow.running:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+
+
+async def _nothing() -> list[str]:
+    return []
+
+
+async def wait_for(crossings: Crossings, question: Question, *, blocks: int, seconds: float) -> Measure:
+    """So many blocks of both sides, in turns of order."""
+    taken = []
+    for at in range(blocks):
+        taken.append(await crossings.block(question, seconds=seconds, beside_first=at % 2 == 1))
+        tell(f"({question.part}) {at + 1}: {_worse(question)(taken[-1:]):.2f} gaps")
+    return _measure(question, taken)
+
+
+def _worse(question: Question) -> Callable[[Sequence[Block]], float]:
+    def worse(drawn: Sequence[Block]) -> float:
+        alone = percentile([wait for block in drawn for wait in block.alone], 99)
+        beside = percentile([wait for block in drawn for wait in block.beside], 99)
+        return (beside - question.ratio * alone) / _gap(drawn)
+
+    return worse
+
+
+def _gap(drawn: Sequence[Block]) -> float:
+    return sum(block.gap for block in drawn) / len(drawn)
+
+
+def _measure(question: Question, blocks: Sequence[Block]) -> Measure:
+    alone = [wait for block in blocks for wait in block.alone]
+    beside = [wait for block in blocks for wait in block.beside]
+    p50, p99 = (1000 * percentile(beside, q) for q in (50, 99))
+    started = sum(block.heavy_started for block in blocks)
+    return Measure(
+        part=question.part,
+        question=question.text,
+        load=question.load,
+        estimate=estimate(blocks, _worse(question)),
+        unit="gaps",
+        bar=question.bar,
+        detail=(
+            f"p99 {p99:.0f} ms (p50 {p50:.0f}) beside it, {1000 * percentile(alone, 99):.0f} ms alone; a slot is freed "
+            f"every {1000 * _gap(blocks):.0f} ms; {started} of the others were started meanwhile"
+        ),
+        raw={
+            "alone": dict(summary(alone)),
+            "beside": dict(summary(beside)),
+            "gap_ms": [round(1000 * block.gap, 2) for block in blocks],
+            "others_started": [block.heavy_started for block in blocks],
+        },
+    )
