@@ -11,7 +11,7 @@ from actors.pipeline import Stage
 from benchmarks.estimate import estimate, median, summary
 from benchmarks.followed import Followed
 from benchmarks.prices import Prices
-from benchmarks.processes import Shares, typical
+from benchmarks.processes import CLIENT, Shares, typical
 from benchmarks.result import Measure
 
 SLICE_S = 1.0
@@ -72,6 +72,12 @@ class Point:
         return [job.generated.first_token_s for window in self.windows for job in window.jobs]
 
     @property
+    def cores(self) -> float:
+        """How many cores the installation kept busy, without its clients."""
+        busy = [sum(share for role, share in window.busy.items() if role != CLIENT) for window in self.windows]
+        return mean(busy)
+
+    @property
     def load(self) -> str:
         return f"{self.replicas} replica" + ("s" if self.replicas > 1 else "")
 
@@ -91,15 +97,18 @@ class Curve:
     points: tuple[Point, ...]
     beside: Stage
     prices: Prices
+    on_gpus: bool
 
     @property
     def series(self) -> Series:
         return self.points[0].series
 
     def cost(self, point: Point, tokens_per_s: Sequence[float]) -> float:
-        """What a million tokens cost at such a rate, on what the replicas of both stages occupy."""
-        occupied = [(self.series.stage, point.replicas), (self.beside, 1)]
-        return MILLION * self.prices.per_s(occupied) / max(mean(tokens_per_s), 1 / MILLION)
+        """What a million tokens cost at such a rate: the GPUs that replicas occupy, and all cores that were busy."""
+        return MILLION * self.prices.per_s(self._gpus(point), point.cores) / max(mean(tokens_per_s), 1 / MILLION)
+
+    def _gpus(self, point: Point) -> float:
+        return point.replicas * self.series.stage.gpus + self.beside.gpus if self.on_gpus else 0.0
 
     def saturates_at(self, rates: Sequence[float]) -> int:
         """From how many replicas on more of them bring little, at these rates; the most there were if none does."""
@@ -143,8 +152,8 @@ class Curve:
                 question="cost of a million tokens",
                 load=load,
                 estimate=estimate(point.tokens_per_s, lambda drawn: self.cost(point, drawn)),
-                detail=str(self.prices),
-                raw={"replicas": point.replicas, **prices},
+                detail=f"{self._gpus(point):g} GPUs, {point.cores:.2f} cores kept busy; {self.prices}",
+                raw={"replicas": point.replicas, "gpus": self._gpus(point), "cores": round(point.cores, 3), **prices},
             ),
         ]
 

@@ -113,8 +113,10 @@ async def curves(of: Study, plan: Plan, prices: Prices) -> list[Curve]:
                 for point in own:
                     await take(installed, client, of, plan, point)
                 await installed.scale(series.stage.name, 1)
-    paid = replace(prices, on_gpus=of.on_gpus)
-    return [Curve(tuple(p for p in points if p.series is series), _other(of, series), paid) for series in of.series]
+    return [
+        Curve(tuple(p for p in points if p.series is series), _other(of, series), prices, of.on_gpus)
+        for series in of.series
+    ]
 
 
 def _other(of: Study, series: Series) -> Stage:
@@ -157,7 +159,7 @@ def draw(taken: Sequence[Curve], path: Path) -> None:
     rates.set(ylabel="jobs a second", title="jobs (dotted: in proportion)")
     tokens.set(ylabel="tokens a second", title="tokens")
     waits.set(ylabel="seconds, p50", title="time to first token, all users busy")
-    costs.set(title=f"a million tokens ({taken[0].prices})")
+    costs.set(ylabel=str(taken[0].prices), title="cost of a million tokens")
     for axes in (rates, tokens, waits, costs):
         axes.set(xlabel="replicas of the stage", ylim=(0, None))
         axes.set_xticks(sorted({point.replicas for curve in taken for point in curve.points}))
