@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 import re
 import sys
 import time
@@ -13,7 +14,7 @@ from contextlib import aclosing
 from datetime import datetime
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 
 import typer
 
@@ -23,6 +24,7 @@ from actors.contracts.errors import HeadraceError
 from actors.contracts.subjects import Lane
 from actors.index.commands import index
 from actors.narration import Narration, ending, visible
+from actors.picture import Way, mermaid, svg
 from actors.printout import (
     fields,
     job_printout,
@@ -32,6 +34,7 @@ from actors.printout import (
     stages_printout,
     why_it_waits,
 )
+from actors.projection.commands import jobs
 from actors.replies import Completed, DeadLetterSummary, Event, Job, Outcome, PipelineReport, Reply
 
 ASKING = Patience(tries=4)
@@ -57,6 +60,7 @@ app = typer.Typer(
       headrace show ID                                     see how it stands, why it waits, what it asks
       headrace answer ID yes                               answer what it asks
       headrace cancel ID                                   stop it
+      headrace jobs list                                   see which jobs there are
       headrace dead list                                   see what was given up
       headrace stages                                      see what waits and what runs
       headrace index FOLDER                                let questions be about your documents
@@ -82,6 +86,7 @@ dead = typer.Typer(
 )
 app.add_typer(dead, name="dead", short_help="Look at jobs that used up their budget; redrive or discard them.")
 app.command("index", short_help="Index a folder of documents, to be asked about.")(index)
+app.add_typer(jobs, name="jobs", short_help="List jobs; make the list again.")
 app.add_typer(audit, name="audit", short_help="Check the log of what happened; export it; rebuild from it.")
 
 Url = Annotated[str, typer.Option("--url", metavar="URL", envvar="HEADRACE_URL", help="The server.")]
@@ -457,18 +462,46 @@ def stages(
             typer.echo(_json_list(found) if as_json else stages_printout(found))
 
 
-@app.command(short_help="List the pipelines: what they take and answer.")
-def pipelines(as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
-    """List the pipelines: what they take, their stages, and what they answer.
+@app.command(short_help="List the pipelines: what they take and answer; draw them.")
+def pipelines(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[NAME]", help="Only this one.", show_default="all of them")
+    ] = None,
+    draw: Annotated[
+        Literal["mermaid", "svg"] | None, typer.Option(help="Draw it: which type goes from which stage to which.")
+    ] = None,
+    pipeline: Annotated[
+        str | None,
+        typer.Option(metavar="MODULE:NAME", help="One that is not served, by import path; with --draw."),
+    ] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """List the pipelines: what they take, their stages, and what they answer. Or draw them.
 
     \b
     Examples:
       headrace pipelines
       headrace pipelines --json | jq '.[0].input'
+      headrace pipelines analysis --draw svg > analysis.svg
+      headrace pipelines --pipeline shop.jobs:orders --draw mermaid
     """
+    if pipeline and not (draw and name is None):
+        raise typer.BadParameter("it is drawn by itself: add --draw, and no NAME", param_hint="--pipeline")
+    if pipeline and draw:
+        typer.echo(_drawn(draw, _ways(pipeline)))
+        return
     with Headrace(url, patience=ASKING) as headrace:
-        found = headrace.pipelines()
-    typer.echo(_json_list(found) if as_json else pipelines_printout(found))
+        found = _those(headrace.pipelines(), name)
+    if draw:
+        if len(found) != 1 and draw == "svg":
+            raise typer.BadParameter(
+                f"name one of {', '.join(p.name for p in found)}: a picture shows one", param_hint="NAME"
+            )
+        ways = [[(r.giver, r.message, r.taker) for r in p.routes] for p in found]
+        typer.echo("\n\n".join(_drawn(draw, each) for each in ways))
+    else:
+        typer.echo(_json_list(found) if as_json else pipelines_printout(found))
 
 
 def main(args: Sequence[str] | None = None) -> NoReturn:
@@ -584,6 +617,27 @@ def _start(given: str | None) -> int | datetime | None:
         raise typer.BadParameter(
             f"{given!r} is neither seconds nor a time such as 2026-11-25T08:00", param_hint="--start-after"
         ) from None
+
+
+def _those(found: Sequence[PipelineReport], name: str | None) -> Sequence[PipelineReport]:
+    chosen = [pipeline for pipeline in found if name in (None, pipeline.name)]
+    if not chosen:
+        names = ", ".join(pipeline.name for pipeline in found) or "none"
+        raise HeadraceError(f"there is no pipeline {name!r}; there are: {names}")
+    return chosen
+
+
+def _ways(path: str) -> Sequence[Way]:
+    """The ways of a pipeline that is only imported."""
+    from actors.runtime.replica import load_pipelines
+
+    sys.path.insert(0, os.getcwd())  # a pipeline of one's own is found where one stands
+    (pipeline,) = load_pipelines([path]).values()
+    return pipeline.routes
+
+
+def _drawn(how: Literal["mermaid", "svg"], ways: Sequence[Way]) -> str:
+    return mermaid(ways) if how == "mermaid" else svg(ways)
 
 
 def _asked_why(headrace: Headrace, job: Job) -> str:

@@ -9,7 +9,17 @@ from datetime import datetime
 from actors.contracts.generation import JsonSchema
 from actors.contracts.subjects import LANES
 from actors.narration import answer_text, spent, visible
-from actors.replies import Backlog, DeadLetter, DeadLetterSummary, Job, PipelineReport, Replica, Scaling, StageReport
+from actors.replies import (
+    Backlog,
+    DeadLetter,
+    DeadLetterSummary,
+    Job,
+    JobSummary,
+    PipelineReport,
+    Replica,
+    Scaling,
+    StageReport,
+)
 
 
 def why_it_waits(job: Job, stages: Sequence[StageReport]) -> str:
@@ -64,6 +74,16 @@ def _facts(facts: dict[str, str]) -> str:
     width = max(map(len, facts)) + 2
     margin = "\n" + " " * width
     return visible("\n".join(f"{name:<{width}}{v.replace(chr(10), margin)}" for name, v in facts.items() if v))
+
+
+def jobs_printout(jobs: Sequence[JobSummary]) -> str:
+    """A table of jobs, one a line."""
+    head = ("ID", "CREATED", "PIPELINE", "LANE", "STATUS", "STAGE")
+    return visible(_table([head, *map(_job_row, jobs)]))
+
+
+def _job_row(job: JobSummary) -> tuple[str, ...]:
+    return job.id, _moment(job.created), job.pipeline, job.lane, job.status.replace("_", " "), job.stage or ""
 
 
 def letters_printout(letters: Sequence[DeadLetterSummary]) -> str:

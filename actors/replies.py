@@ -112,6 +112,30 @@ class Job(Accepted):
         return self.status not in ("queued", "running", "input_required")
 
 
+class JobSummary(Reply):
+    """A job in the list of jobs; `updated` is the time of its last fact."""
+
+    id: str
+    status: Status
+    pipeline: str
+    lane: Lane
+    stage: str | None = None
+    created: Instant
+    updated: Instant
+    links: dict[str, str] = Field(default_factory=dict)
+
+
+class JobPage(Reply):
+    """Some jobs, the newest first. `next` is where the next page begins; None when there is none.
+
+    `behind` is how many facts of the log the list does not know yet; None when nobody can say.
+    """
+
+    jobs: tuple[JobSummary, ...]
+    next: str | None = None
+    behind: int | None = None
+
+
 class DeadLetterSummary(Reply):
     """A job that used up its budget, and what people did about it: `redriven` are the jobs that were made of it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from datetime import datetime
 from random import Random
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, cast, overload
@@ -21,6 +22,7 @@ from actors.replies import (
     DeadLetterSummary,
     Event,
     Job,
+    JobSummary,
     LogEntry,
     PipelineReport,
     StageReport,
@@ -105,6 +107,17 @@ class Headrace:
     def log(self, id: str, *, after: int = 0) -> Iterator[LogEntry]:
         """All that is stored of the job by now; see `AsyncHeadrace.log`."""
         return _each(self._client.log(id, after=after))
+
+    def jobs(
+        self,
+        *,
+        status: str | None = None,
+        pipeline: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[JobSummary]:
+        """Jobs, the newest first; see `AsyncHeadrace.jobs`."""
+        return _each(self._client.jobs(status=status, pipeline=pipeline, since=since, until=until))
 
     def dead_letters(self, *, pipeline: str | None = None, stage: str | None = None) -> Iterator[DeadLetterSummary]:
         """The jobs that used up their budget, the oldest first, as they are asked for page by page."""

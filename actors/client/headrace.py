@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
+from datetime import datetime
 from random import Random, SystemRandom
 from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack, overload
@@ -13,7 +14,7 @@ import httpx
 from pydantic import BaseModel, RootModel, ValidationError
 
 from actors.client.courier import DEFAULT_URL, Courier
-from actors.client.errors import NotCompleted, NothingAsked, Unintelligible
+from actors.client.errors import BadRequest, NotCompleted, NothingAsked, Unintelligible
 from actors.client.history import read_log
 from actors.client.patience import PATIENT, Patience
 from actors.client.place import Place
@@ -26,6 +27,8 @@ from actors.replies import (
     DeadLetterSummary,
     Event,
     Job,
+    JobPage,
+    JobSummary,
     LogEntry,
     PipelineReport,
     StageReport,
@@ -152,6 +155,25 @@ class AsyncHeadrace:
         place = Place(after, cancel_on_disconnect)
         return read_on(self._courier, f"/v1/events/{quote(id, safe='')}", place)
 
+    async def jobs(
+        self,
+        *,
+        status: str | None = None,
+        pipeline: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> AsyncGenerator[JobSummary, None]:
+        """Jobs, the newest first, as they are asked for page by page; with one of the statuses, separated by commas."""
+        asked = {"status": status, "pipeline": pipeline, "since": _time(since), "until": _time(until), "limit": "200"}
+        params = {name: value for name, value in asked.items() if value is not None}
+        while True:
+            page = await self._courier.ask(JobPage, "GET", "/v1/jobs", params=params)
+            for job in page.jobs:
+                yield job
+            if page.next is None:
+                return
+            params["cursor"] = page.next
+
     async def dead_letters(
         self, *, pipeline: str | None = None, stage: str | None = None
     ) -> AsyncGenerator[DeadLetterSummary, None]:
@@ -211,3 +233,10 @@ def _job(id: str) -> str:
 
 def _dead_letter(id: str) -> str:
     return f"/v1/dead-letters/{quote(id, safe='')}"
+
+
+def _time(at: datetime | None) -> str | None:
+    """A time as a query has it. Raises BadRequest for one without a zone, which could mean anything."""
+    if at is not None and at.tzinfo is None:
+        raise BadRequest(f"{at} has no time zone; give it one, such as datetime.UTC")
+    return at.isoformat() if at is not None else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -10,7 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
+from actors.cli import app
+from actors.client import AsyncHeadrace
 from actors.contracts.errors import Failure
 from actors.contracts.events import (
     Aborted,
@@ -139,6 +143,30 @@ async def test_jobs_are_found_by_status_pipeline_and_time(alone: httpx.AsyncClie
     assert (len(since), len(until)) == (7, 5)
     assert [*since, *until] == ids(everything)
     assert await listed(alone, since=(at + timedelta(hours=1)).isoformat()) == []
+
+
+async def test_the_client_and_the_command_line_list_jobs(
+    alone: httpx.AsyncClient, journal_r1: Journal, r1: Servers
+) -> None:
+    jobs = await one_of_each(journal_r1)
+    everything = [scribe.address.job for scribe in reversed(jobs)]
+    async with AsyncHeadrace(str(alone.base_url)) as client:
+        assert [job.id async for job in client.jobs()] == everything
+        ended = [job async for job in client.jobs(status="completed", since=jobs[0].origin.created)]
+        assert [job.status for job in ended] == ["completed"]
+
+    async def printed(*words: str) -> str:
+        url = [] if words[0] == "rebuild" else ["--url", str(alone.base_url)]
+        done = await asyncio.to_thread(CliRunner().invoke, app, ["jobs", *words, *url])
+        assert done.exit_code == 0, done.output
+        return done.output
+
+    assert [line.split()[0] for line in (await printed("list")).splitlines()[1:]] == everything
+    assert ids(json.loads(await printed("list", "--json", "--limit", "3", "--since", "1h"))) == everything[:3]
+    assert "no jobs fit" in await printed("list", "--pipeline", "nothing")
+    assert "anew" in await printed("rebuild", "--data", str(settings_for(r1).data))
+    assert Table(settings_for(r1).data).position().seq == 0
+    assert ids(await listed(alone)) == everything
 
 
 async def test_pages_follow_each_other_while_jobs_are_made(alone: httpx.AsyncClient, journal_r1: Journal) -> None:
