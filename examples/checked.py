@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, Field
 
-from actors import Job, Message, Pipeline, stage
-from actors.contracts.generation import chat
+from actors import Job, Message, Pipeline, chat, stage
 from actors.engines import Engine, Vllm
 from actors.inference import write
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from actors import Job, Message, Pipeline
+from actors import Job, Message, Pipeline, chat
 from actors.client import Headrace
-from actors.contracts.generation import chat
 from actors.engines import Engine
 from actors.inference import write
 

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import Field, field_validator
 
 from actors import Job, Message, NotAnswered, Pipeline, Retry, RetryableError, stage
-from actors.chat import reply
 from actors.contracts.conversation import Conversation, Reply
+from actors.dialogue import reply
 from actors.engines import Engine, Scripted
 
 SPEECH = "The headrace feeds the wheel, and the wheel turns the stone."

@@ -7,7 +7,7 @@ from pathlib import Path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-DEFAULT_PIPELINES = ("actors.analysis:analysis", "actors.chat:chat")
+DEFAULT_PIPELINES = ("actors.analysis:analysis", "actors.dialogue:chat")
 
 
 class Settings(BaseSettings):

@@ -17,7 +17,6 @@ import pytest
 from actors import Pipeline
 from actors.client import Headrace
 from actors.contracts.events import Completed, HandOff, Progress, Record
-from actors.contracts.generation import chat
 from actors.engines import Engine, Scripted
 from actors.journal.topology import JOBS
 from examples import checked, summaries
@@ -112,7 +111,6 @@ async def test_the_pipeline_that_readme_shows_runs(r1: Servers, monkeypatch: pyt
     [code] = [block for block in blocks() if "poems = Pipeline(" in block]
     module = ModuleType("my_poems")
     monkeypatch.setitem(sys.modules, "my_poems", module)
-    monkeypatch.setattr("actors.chat", chat)  # another test may have imported the pipeline of that name
     exec(compile(code, "README.md", "exec"), module.__dict__)
     async with at_work(r1, module.poems, think=Scripted(says="Water\nand stone")) as office:
         records = await office.outcome(await office.post(module.poems, module.Topic(name="a mill")))

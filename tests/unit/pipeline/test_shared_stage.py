@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from actors import Job, Message, Pipeline, StageError, stage
-from actors.chat import chat
+from actors.dialogue import chat
 from actors.engines import Scripted
 from actors.inference import write
 from actors.runtime.replica import load_pipelines
