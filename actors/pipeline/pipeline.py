@@ -85,14 +85,17 @@ class Pipeline:
                 f"no pipeline is called {self.name!r}: use small letters, digits, - and _, beginning with a letter"
             )
         if not self.stages:
-            raise PipelineError(f"pipeline {self.name!r} has no stages; give it at least one")
+            raise PipelineError(f"pipeline {self.name!r} has no stages; give it some: Pipeline({self.name!r}, a, b)")
         for s in self.stages:
             if not isinstance(s, Stage):
                 raise PipelineError(f"pipeline {self.name!r}: {s!r} is no stage; decorate the function with @stage()")
         names = [s.name for s in self.stages]
         for name in names:
             if names.count(name) > 1:
-                raise PipelineError(f"pipeline {self.name!r} has stage {name!r} twice; a stage stands in it once")
+                raise PipelineError(
+                    f"pipeline {self.name!r} has stage {name!r} twice; a stage stands in it once: let one function "
+                    "take both types (`message: A | B`), or make a second stage with a name of its own"
+                )
 
     def _route(self) -> dict[type[Message], Stage]:
         takers: dict[type[Message], Stage] = {}
@@ -101,17 +104,26 @@ class Pipeline:
             for message in (*s.takes, *s.gives):
                 if wire.setdefault(message.wire_name(), message) is not message:
                     raise PipelineError(
-                        f"pipeline {self.name!r} has two message types called {message.wire_name()!r}; "
-                        "a wire name is unique in its pipeline, rename one of them"
+                        f"pipeline {self.name!r}: stage {s.name!r} and a stage before it mean two types by "
+                        f"{message.wire_name()!r}, of {wire[message.wire_name()].__module__} and {message.__module__}; "
+                        "a wire name is unique in its pipeline: rename one, or let both stages use the same"
                     )
             for message in s.takes:
                 if message in takers:
-                    raise PipelineError(
-                        f"pipeline {self.name!r}: {message.__name__} is taken by {takers[message].name!r} and by "
-                        f"{s.name!r}; a message goes to one stage, so give one of them a type of its own"
-                    )
+                    raise PipelineError(self._contested(message, takers[message], s))
                 takers[message] = s
         return takers
+
+    def _contested(self, message: type[Message], one: Stage, other: Stage) -> str:
+        """What to do where two stages take the same type."""
+        name, own = message.__name__, f"{message.__name__}For{other.name.title().replace('_', '')}"
+        givers = [repr(s.name) for s in self.stages if message in s.gives]
+        whoever = f"let {' and '.join(givers)} return that" if givers else "make that the input"
+        return (
+            f"pipeline {self.name!r}: {name} is taken by {one.name!r} and by {other.name!r}, and a message goes to one "
+            f"stage. If each is for cases of its own, give {other.name!r} a type of its own, `class {own}({name})`, "
+            f"and {whoever} where it is meant; if both are to have it, let {one.name!r} give what {other.name!r} takes"
+        )
 
     def _find_input(self) -> type[Message]:
         given = {m for s in self.stages for m in s.gives}
@@ -120,13 +132,15 @@ class Pipeline:
             case [one]:
                 return one
             case []:
+                taken = ", ".join(f"{m.__name__} (stage {s.name!r})" for m, s in self._takers.items())
                 raise PipelineError(
-                    f"pipeline {self.name!r} has no entry: every type that a stage takes is given by another; "
-                    "the first stage needs an input type that no stage gives"
+                    f"pipeline {self.name!r} has no entry: every type that is taken is also given, {taken}; "
+                    "the first stage needs an input type that no stage gives: add it, `message: Input | …`"
                 )
         names = ", ".join(f"{m.__name__} (stage {self._takers[m].name!r})" for m in inputs)
         raise PipelineError(
-            f"pipeline {self.name!r} has several entries: {names}; no stage gives these, and one may be the input"
+            f"pipeline {self.name!r} has several entries: {names}; no stage gives these, and one may be the input: "
+            "let a stage give the others, or take them out"
         )
 
     def _find_answer(self) -> type[Message]:
@@ -135,14 +149,17 @@ class Pipeline:
             case [one]:
                 return one
             case []:
+                given = ", ".join(f"{m.__name__} (stage {s.name!r})" for s in self.stages for m in s.gives)
                 raise PipelineError(
-                    f"pipeline {self.name!r} has no answer: every type that a stage gives is taken, so it never ends"
+                    f"pipeline {self.name!r} has no answer: every type that is given is also taken, {given}, so it "
+                    "never ends; let a stage give a type that no stage takes: `-> … | Answer`"
                 )
         givers = ", ".join(
             f"{m.__name__} (stage {next(s.name for s in self.stages if m in s.gives)!r})" for m in answers
         )
         raise PipelineError(
-            f"pipeline {self.name!r} has several answers: {givers}; no stage takes these, and one may be the answer"
+            f"pipeline {self.name!r} has several answers: {givers}; no stage takes these, and one may be the answer: "
+            "let a stage take the others, or give one type that says which it is"
         )
 
     def _check_reachable(self) -> None:
@@ -157,7 +174,8 @@ class Pipeline:
             if s.name not in reached:
                 takes = " or ".join(m.__name__ for m in s.takes)
                 raise PipelineError(
-                    f"pipeline {self.name!r}: stage {s.name!r} is never reached; no reachable stage gives {takes}"
+                    f"pipeline {self.name!r}: stage {s.name!r} is never reached; no reachable stage gives {takes}: "
+                    "let one give it, or take the stage out"
                 )
         self._check_ends()
 
@@ -169,6 +187,8 @@ class Pipeline:
             ends |= {s.name for s in self.stages if any((t := self.taker(m)) and t.name in ends for m in s.gives)}
         for s in self.stages:
             if s.name not in ends:
+                gives = " or ".join(m.__name__ for m in s.gives)
                 raise PipelineError(
-                    f"pipeline {self.name!r}: from stage {s.name!r} no way leads to the answer {self.answer.__name__}"
+                    f"pipeline {self.name!r}: from stage {s.name!r}, which gives {gives}, no way leads to the answer "
+                    f"{self.answer.__name__}: let it, or a stage after it, give that too"
                 )

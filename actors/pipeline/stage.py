@@ -136,7 +136,9 @@ def stage(
 
 def _check_function(function: object) -> None:
     if not inspect.isfunction(function):
-        raise StageError(f"{function!r} is no function; a stage is a function of its message and its job")
+        raise StageError(
+            f"{function!r} is no function; a stage is one, of its message and its job: write @stage() above a `def`"
+        )
 
 
 def _check_name(name: str) -> None:
@@ -150,7 +152,10 @@ def _check_uses(name: str, uses: object) -> None:
     if isinstance(uses, type):
         raise StageError(f"stage {name!r}: uses={uses.__name__} is a class; give an instance: uses={uses.__name__}()")
     if uses is not None and not isinstance(uses, AbstractAsyncContextManager):
-        raise StageError(f"stage {name!r}: uses={uses!r} is no async context manager, so it cannot be opened")
+        raise StageError(
+            f"stage {name!r}: uses={uses!r} cannot be opened; give an async context manager, which has __aenter__ and "
+            "__aexit__, or is made by @asynccontextmanager"
+        )
 
 
 def _check_placement(name: str, placement: Placement, uses: Resource | None, overflow: Overflow | None) -> None:
@@ -169,10 +174,10 @@ def _check_placement(name: str, placement: Placement, uses: Resource | None, ove
 
 
 def _check_numbers(name: str, *, concurrency: int, timeout: float) -> None:
-    if not (isinstance(concurrency, int) and concurrency >= 1):
-        raise StageError(f"stage {name!r}: concurrency={concurrency} must be a whole number, at least 1")
-    if not timeout > 0:
-        raise StageError(f"stage {name!r}: timeout={timeout} must be more than 0 seconds")
+    if not (isinstance(concurrency, int) and not isinstance(concurrency, bool) and concurrency >= 1):
+        raise StageError(f"stage {name!r}: concurrency={concurrency!r} must be a whole number, at least 1")
+    if not (isinstance(timeout, int | float) and timeout > 0):
+        raise StageError(f"stage {name!r}: timeout={timeout!r} must be more than 0 seconds")
 
 
 def _check_replicas(name: str, replicas: object) -> None:
@@ -194,7 +199,9 @@ def _signature(
     signature = inspect.signature(function).parameters
     for parameter in signature.values():
         if parameter.kind not in (parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD):
-            raise StageError(f"stage {name!r}: its parameter {parameter.name!r} cannot be given by position")
+            raise StageError(
+                f"stage {name!r}: its parameter {parameter.name!r} cannot be given by position; write it without a *"
+            )
     parameters = list(signature)
     wanted = 3 if has_resource else 2
     if len(parameters) != wanted:
@@ -209,7 +216,7 @@ def _signature(
             "declare messages at the top of a module, above the stage"
         ) from error
     except (AttributeError, SyntaxError, TypeError) as error:
-        raise StageError(f"stage {name!r}: its annotations cannot be read: {error}") from error
+        raise StageError(f"stage {name!r}: its annotations cannot be read, correct them: {error}") from error
     if (job := hints.get(parameters[1])) is not Job:
         raise StageError(f"stage {name!r}: its second parameter must be annotated `Job`, not {_show(job)}")
     return _messages(name, f"parameter {parameters[0]!r}", hints.get(parameters[0])), _messages(
@@ -219,12 +226,25 @@ def _signature(
 
 def _messages(name: str, what: str, hint: Any) -> tuple[type[Message], ...]:
     if hint is None:
-        raise StageError(f"stage {name!r}: its {what} has no annotation; routing goes by message type")
+        raise StageError(
+            f"stage {name!r}: its {what} has no annotation; routing goes by message type, so name the types it may be"
+        )
     members = get_args(hint) if get_origin(hint) in (typing.Union, types.UnionType) else (hint,)
     for member in members:
         if not (isinstance(member, type) and issubclass(member, Message)) or member is Message:
-            raise StageError(f"stage {name!r}: its {what} is {_show(member)}, no Message; derive it from Message")
-    return tuple(members)
+            raise StageError(f"stage {name!r}: its {what} is {_show(member)}, no Message; {_instead(member)}")
+    return tuple(dict.fromkeys(members))
+
+
+def _instead(hint: Any) -> str:
+    """What to write where something stands that is no message."""
+    if hint is type(None):
+        return "a stage always gives a message: make one for this case, `class Nothing(Message)`"
+    if get_origin(hint) is not None:
+        return "wrap it in one: `class Many(Message)` with a field for it"
+    if hint is Message:
+        return "name the types that it may be: each is a class of its own"
+    return "derive it from Message"
 
 
 def _show(hint: Any) -> str:

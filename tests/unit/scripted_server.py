@@ -121,7 +121,20 @@ PIPELINE: dict[str, Any] = {
     },
     "answer": {"type": "object", "title": "Answer", "properties": {"text": {"type": "string"}}},
     "stages": ["retrieve", "write", "polish"],
+    "routes": [
+        {"giver": None, "message": "Question", "taker": "retrieve"},
+        {"giver": "retrieve", "message": "Grounded", "taker": "write"},
+        {"giver": "write", "message": "Draft", "taker": "polish"},
+        {"giver": "polish", "message": "Answer", "taker": None},
+    ],
 }
+
+QUESTION: dict[str, Any] = {
+    "id": 7,
+    "question": "When was the mill built?",
+    "expects": {"type": "object", "properties": {"year": {"type": "integer"}}, "required": ["year"]},
+}
+"""What a job asks that is told to be `input_required`."""
 
 STAGE: dict[str, Any] = {
     "stage": "write",
@@ -188,6 +201,7 @@ class ScriptedServer:
                 Route("/v1/pipelines/{pipeline}/jobs", self._submit, methods=["POST"]),
                 Route("/v1/jobs/{id}", self._job),
                 Route("/v1/jobs/{id}/cancel", self._cancel, methods=["POST"]),
+                Route("/v1/jobs/{id}/input", self._cancel, methods=["POST"]),
                 Route("/v1/jobs/{id}/log", self._log),
                 Route("/v1/dead-letters", self._dead_letters),
                 Route("/v1/dead-letters/{id}", self._dead_letter),

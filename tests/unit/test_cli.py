@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import IO, Any
 
@@ -20,9 +21,11 @@ from actors.client import Patience
 from tests.unit.scripted_server import (
     A_JOB,
     ANSWER,
+    AT,
     JOB,
     JOB_REPLY,
     PIPELINE,
+    QUESTION,
     STAGE,
     Connection,
     ScriptedServer,
@@ -369,6 +372,94 @@ class TestCancel:
         assert ran.status == status
         assert f"job {JOB} {said}" in ran.out
         assert story.wishes == [{"reason": "enough"}]
+
+
+ASKS = JOB_REPLY | {"status": "input_required", "stage": "write", "answer": None, "question": QUESTION}
+
+
+class TestAnswer:
+    def test_a_job_that_asks_says_what_and_how_it_is_answered(self, server: ScriptedServer, run: Run) -> None:
+        server.tell(job=ASKS | {"waits_until": AT + 60})
+        said = run("show", JOB).out
+        assert "status    input required in write" in said
+        assert "asks      When was the mill built?" in said
+        assert "expects   year: integer" in said
+        assert f"reply     headrace answer {JOB} ANSWER" in said
+        assert "until     20" in said
+        assert "waits " not in said, "no stage holds it up"
+
+    @pytest.mark.parametrize(
+        ("typed", "expects", "sent"),
+        [
+            ('{"year": 1850}', {"type": "object"}, {"year": 1850}),
+            ("1850", {"type": "integer"}, 1850),
+            ("1850", {"type": "string"}, "1850"),
+            ("true", {"type": "boolean"}, True),
+            ("Lower Mill", {"enum": ["Lower Mill"]}, "Lower Mill"),
+        ],
+    )
+    def test_what_is_typed_is_sent_as_what_is_expected(
+        self, server: ScriptedServer, run: Run, typed: str, expects: dict[str, Any], sent: Any
+    ) -> None:
+        story = server.tell(job=ASKS | {"question": QUESTION | {"expects": expects}})
+        said = run("answer", JOB, typed)
+        assert (said.status, said.out) == (0, f"job {JOB} goes on; watch it with: headrace follow {JOB}\n")
+        assert story.wishes == [{"question": 7, "answer": sent}]
+
+    def test_a_question_that_is_named_is_the_one_that_is_meant(self, server: ScriptedServer, run: Run) -> None:
+        story = server.tell(job=ASKS, refusals=[None, problem(409, "It asks question 7 now.")])
+        said = run("answer", JOB, "yes", "--question", "3")
+        assert (said.status, said.err) == (1, "headrace: It asks question 7 now\n")
+        assert story.wishes == [{"question": 3, "answer": "yes"}]
+
+    def test_a_job_that_asks_nothing_is_told_nothing(self, server: ScriptedServer, run: Run) -> None:
+        story = server.tell()
+        said = run("answer", JOB, "yes")
+        assert (said.status, said.err) == (1, f"headrace: job {JOB} asks nothing; it is completed\n")
+        assert not story.wishes
+
+
+class TestStartAfter:
+    @pytest.mark.parametrize("typed", ["90", "2026-11-25T08:00:00+00:00"])
+    def test_a_job_is_put_off(self, server: ScriptedServer, run: Run, typed: str) -> None:
+        story = server.tell()
+        assert run("submit", "analysis", "why?", "--start-after", typed).status == 0
+        (body,) = story.stored.values()
+        sent = body["start_after"]
+        assert sent == 90 or datetime.fromisoformat(sent) == datetime.fromisoformat(typed)
+
+    def test_what_is_no_time_is_a_wrong_usage(self, server: ScriptedServer, run: Run) -> None:
+        said = run("submit", "analysis", "why?", "--start-after", "tomorrow")
+        assert said.status == 2
+        assert "2026-11-25T08:00" in said.err
+
+
+class TestDraw:
+    def test_a_pipeline_is_drawn(self, server: ScriptedServer, run: Run) -> None:
+        server.tell()
+        assert run("pipelines", "analysis", "--draw", "mermaid").out.startswith("flowchart LR\n")
+        assert run("pipelines", "--draw", "svg").out.startswith("<svg ")
+
+    def test_a_pipeline_that_is_not_there_is_named(self, server: ScriptedServer, run: Run) -> None:
+        server.tell()
+        said = run("pipelines", "mills", "--draw", "svg")
+        assert (said.status, said.err) == (1, "headrace: there is no pipeline 'mills'; there are: analysis\n")
+
+    def test_one_that_is_not_served_is_drawn_without_a_server(self, run: Run) -> None:
+        said = run(
+            "pipelines", "--pipeline", "actors.analysis:analysis", "--draw", "mermaid", "--url", "http://[::1]:9"
+        )
+        assert '"ToolResults"' in said.out
+
+    @pytest.mark.parametrize("flags", [(), ("analysis", "--draw", "svg")])
+    def test_an_import_path_is_only_for_a_drawing(self, run: Run, flags: tuple[str, ...]) -> None:
+        assert run("pipelines", "--pipeline", "actors.analysis:analysis", *flags).status == 2
+
+    def test_one_picture_shows_one_pipeline(self, server: ScriptedServer, run: Run) -> None:
+        server.tell(pipelines=[PIPELINE, PIPELINE | {"name": "chat"}])
+        said = run("pipelines", "--draw", "svg")
+        assert said.status == 2
+        assert "analysis, chat" in said.err
 
 
 OPEN, OTHER, REDRIVEN = "b" * 26, "c" * 26, "d" * 26
