@@ -23,6 +23,7 @@ from actors.client import DEFAULT_URL, AsyncHeadrace, BadRequest, ClientError, H
 from actors.contracts.errors import HeadraceError
 from actors.contracts.subjects import Lane
 from actors.index.commands import index
+from actors.keys import keys
 from actors.narration import Narration, ending, visible
 from actors.picture import Way, mermaid, svg
 from actors.printout import (
@@ -64,7 +65,10 @@ app = typer.Typer(
       headrace dead list                                   see what was given up
       headrace stages                                      see what waits and what runs
       headrace index FOLDER                                let questions be about your documents
+      headrace keys create --tenant NAME                   let somebody else use it
       headrace audit verify                                check the record of everything
+
+    Where keys are in use, put yours into HEADRACE_API_KEY.
     """,
 )
 
@@ -87,6 +91,7 @@ dead = typer.Typer(
 app.add_typer(dead, name="dead", short_help="Look at jobs that used up their budget; redrive or discard them.")
 app.command("index", short_help="Index a folder of documents, to be asked about.")(index)
 app.add_typer(jobs, name="jobs", short_help="List jobs; make the list again.")
+app.add_typer(keys, name="keys", short_help="Make, list and revoke the keys that open the HTTP API.")
 app.add_typer(audit, name="audit", short_help="Check the log of what happened; export it; rebuild from it.")
 
 Url = Annotated[str, typer.Option("--url", metavar="URL", envvar="HEADRACE_URL", help="The server.")]
@@ -100,7 +105,10 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, as the server 
 
 @app.command(short_help="Start everything here, run a sample job, serve until Ctrl-C.")
 def up(
-    host: Annotated[str, typer.Option(metavar="ADDRESS", help="The address that HTTP listens on.")] = "127.0.0.1",
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="The address that HTTP listens on.", show_default="127.0.0.1"),
+    ] = None,
     port: Annotated[
         int | None,
         typer.Option(

@@ -29,7 +29,9 @@ from actors.http.author import author
 from actors.http.body import body_of, read_body
 from actors.http.caller import Caller, Owned, caller_of
 from actors.http.carrier import Carrier
+from actors.http.door import behind_door
 from actors.http.head import Head
+from actors.http.keyring import Keyring
 from actors.http.preference import preference_of
 from actors.http.problem import UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
 from actors.http.quotas import Quotas
@@ -109,8 +111,11 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
         patience=patience,
         now=now,
     )
+    keyring = Keyring(is_loopback=settings.is_loopback, now=now)
     waiting, listing = Waiting(), Listing(log, settings.data)
-    actor = Ingress(log, pipelines, carrier, admission, reception, waiting, listing, patience=patience, now=now)
+    actor = Ingress(
+        log, keyring, pipelines, carrier, admission, reception, waiting, listing, patience=patience, now=now
+    )
     questions = Questions(log, carrier, patience=patience, now=now)
     review = Review(log, pipelines, carrier, patience=patience, now=now)
     openai = OpenAI(log, pipelines.values(), _model(settings), carrier, reception, waiting, now=now)
@@ -137,6 +142,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
             Route("/readyz", actor.readyz),
         ]
     )
+    behind_door(app, keyring, settings.origins, openai.words)
     answer_with_problems(app)
     app.add_middleware(Head)
     return app
@@ -148,6 +154,7 @@ class Ingress:
     def __init__(
         self,
         log: PatientJournal,
+        keyring: Keyring,
         pipelines: Catalogue,
         carrier: Carrier,
         admission: Admission,
@@ -159,6 +166,7 @@ class Ingress:
         now: Clock,
     ) -> None:
         self._log = log
+        self._keyring = keyring
         self._pipelines = pipelines
         self._reception = reception
         self._waiting = waiting
@@ -171,7 +179,13 @@ class Ingress:
     @asynccontextmanager
     async def running(self, _: FastAPI) -> AsyncIterator[None]:
         """The lifespan of the application; what is being stored when it ends is stored first."""
-        async with self._log, self._admission.looking(self._log), self._reception.hearing(), self._listing.kept():
+        async with (
+            self._log,
+            self._keyring.following(self._log),
+            self._admission.looking(self._log),
+            self._reception.hearing(),
+            self._listing.kept(),
+        ):
             yield
             await self._carrier.finish()
 
@@ -238,8 +252,9 @@ class Ingress:
         served = self._pipelines
         return _json({"pipelines": [reports.pipeline(p, served.versions(name)) for name, p in served.items()]})
 
-    async def stages(self, _: Request) -> Response:
+    async def stages(self, request: Request) -> Response:
         """Every stage: its lag, the workers that answer, what was decided on their number; and how full the log is."""
+        caller_of(request).must_operate()
         journal = await self._log.connected(READ_PATIENCE_S)
         stages = self._pipelines.stages
         lags, workers, decisions = await asyncio.gather(

@@ -13,15 +13,18 @@ import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from actors.client import AsyncHeadrace, ClientError, Patience
 from actors.contracts.errors import HeadraceError
+from actors.contracts.subjects import LOCAL
 from actors.engines import Vllm, smollm2
+from actors.journal.api_keys import ApiKeys
 from actors.journal.connection import Link
 from actors.journal.server import EmbeddedServer
-from actors.journal.topology import ensure
+from actors.journal.topology import ensure, ensure_settings
 from actors.narration import Narration
 from actors.pipeline import Catalogue
 from actors.replies import Completed
@@ -29,11 +32,13 @@ from actors.runtime.cluster import LocalCluster
 from actors.runtime.ports import claimed
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
+from actors.runtime.writer import utc_now
 
 T = TypeVar("T")
 
 FIRST_PORT = 8000
 CONNECT_S = 10.0
+OWN_KEY = timedelta(hours=6)
 READY_S = 180.0
 LOOK_EVERY_S = 1.0
 
@@ -52,7 +57,7 @@ class LaunchOptions:
     `sample` there is none.
     """
 
-    host: str = "127.0.0.1"
+    host: str | None = None
     port: int | None = None
     model: str | None = None
     nats_url: str | None = None
@@ -118,6 +123,7 @@ async def installation(settings: Settings, stop: asyncio.Event) -> AsyncIterator
     The applications may still be on their way up when it is entered. When `stop` is set before that, it unwinds.
     """
     async with _log_of_jobs(settings) as with_log:
+        await _check_closed(settings, with_log)
         with_model = await _until(stop, _with_model(with_log))
         async with _serving(with_model, stop) as running:
             yield running
@@ -182,6 +188,57 @@ async def _log_of_jobs(settings: Settings) -> AsyncIterator[Settings]:
         )
 
 
+async def _check_closed(wanted: Settings, settings: Settings) -> None:
+    """Raises CannotStart where others than this machine's users could ask, and nobody needs a key."""
+    async with _keys(settings) as keys:
+        known = await keys.all()
+    if not settings.is_loopback and not any(key.is_good(utc_now()) for key in known.values()):
+        raise CannotStart(
+            f"{settings.host} is no loopback address, so everybody who reaches it could use it, and there is no key "
+            f"that is good: make one first, `{_make_a_key(wanted)}`, or listen on 127.0.0.1"
+        )
+    if known:
+        _tell("keys         are needed for every request; see `headrace keys list`")
+    else:
+        _tell("keys         there are none: everybody on this machine may do everything; to close it:")
+        _tell(f"             .venv/bin/{_make_a_key(wanted)}")
+
+
+@asynccontextmanager
+async def _keys(settings: Settings) -> AsyncIterator[ApiKeys]:
+    link = await Link.open(settings.nats_urls, "headrace-up")
+    try:
+        await ensure_settings(link, replicas=settings.nats_replicas)
+        yield ApiKeys(link)
+    finally:
+        await link.close()
+
+
+@asynccontextmanager
+async def _own_key(settings: Settings) -> AsyncIterator[str | None]:
+    """A key for what is asked during the start, where one is needed; nobody else is given it, and it ends with that."""
+    async with _keys(settings) as keys:
+        if not await keys.all():
+            yield None
+            return
+        now = utc_now()
+        key = await keys.make(LOCAL, now=now, name="headrace up", is_operator=True, expires=now + OWN_KEY)
+        try:
+            yield key.text
+        finally:
+            await keys.forget(key.id)
+
+
+def _make_a_key(settings: Settings) -> str:
+    """The command that makes a key for an installation with these settings."""
+    where = ""
+    if settings.nats_url:
+        where = " --nats-url URL"
+    elif settings.data != Path(".headrace"):
+        where = f" --data {settings.data}"
+    return f"headrace keys create --tenant NAME{where}"
+
+
 async def _check_reachable(urls: list[str]) -> None:
     try:
         async with asyncio.timeout(CONNECT_S):
@@ -238,7 +295,7 @@ def _deploy(cluster: LocalCluster, settings: Settings) -> None:
 async def _run(running: Running, pipelines: Catalogue, stop: asyncio.Event, options: LaunchOptions) -> int:
     settings = running.settings
     url = f"http://{settings.host}:{settings.port}"
-    async with AsyncHeadrace(url, patience=Patience(tries=60)) as client:
+    async with _own_key(settings) as key, AsyncHeadrace(url, api_key=key, patience=Patience(tries=60)) as client:
         await _until(stop, _ready(client))
         _tell(f"http         {url}")
         watching = asyncio.create_task(_watch_stages(client, give_up=options.once))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from pydantic_core import to_json
@@ -47,6 +47,7 @@ STOP_S = 5.0
 """How long a cancel or a delete waits for the outcome of a response that runs, and for the audit log to have it."""
 
 LOOK_S = 0.05
+PREFIXES = ("/v1/models", "/v1/responses", "/v1/chat/completions")
 DONE = b"data: [DONE]\n\n"
 
 
@@ -97,8 +98,12 @@ class OpenAI:
         )
         app.router.redirect_slashes = False
         answer_refusals(app, errors.answer)
-        prefixes = ("/v1/models", "/v1/responses", "/v1/chat/completions")
-        return [Route(path, app) for prefix in prefixes for path in (prefix, f"{prefix}/{{rest:path}}")]
+        return [Route(path, app) for prefix in PREFIXES for path in (prefix, f"{prefix}/{{rest:path}}")]
+
+    @staticmethod
+    def words(path: str) -> Callable[[Refusal], Response]:
+        """How a request for this path is refused before it comes here."""
+        return errors.answer if path.startswith(PREFIXES) else Refusal.answer
 
     async def models(self, _: Request) -> Response:
         """What can be asked for."""

@@ -147,6 +147,7 @@ class DeadLetterSummary(Reply):
     created: Instant
     died: Instant
     reason: str
+    tenant: str | None = None
     error: Trouble | None = None
     attempts: int
     crashes: int

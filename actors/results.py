@@ -20,9 +20,12 @@ from starlette.websockets import WebSocket
 from actors.contracts.events import NotAnEvent, Outcome, Record, ReviewDiscarded, ReviewRedriven
 from actors.contracts.subjects import is_job
 from actors.contracts.view import kind_for_readers
+from actors.http import session
 from actors.http.attendance import Attendance, Seat
 from actors.http.caller import Owned, caller_of
+from actors.http.door import behind_door
 from actors.http.head import Head
+from actors.http.keyring import Keyring
 from actors.http.places import place_of, places_of, written
 from actors.http.problem import BAD_OPTION, Refusal, answer_with_problems, unavailable, unknown_job
 from actors.http.socket import send_events
@@ -63,9 +66,15 @@ def results(
 ) -> Starlette:
     """The application, for the route `/v1/events`. It finds the path below that, as Serve and mounts give it."""
     actor = Results(settings, stream_life=stream_life, grace=grace, rng=rng or Random())
-    routes = [_bare(actor.several), Route("/{id}", actor.events), WebSocketRoute("/{id}/ws", actor.socket)]
+    routes = [
+        _bare(actor.several),
+        Route("/{id}", actor.events),
+        Route("/{id}/session", actor.session, methods=["POST"]),
+        WebSocketRoute("/{id}/ws", actor.socket),
+    ]
     app = Starlette(routes=routes, lifespan=actor.running)
     app.router.redirect_slashes = False
+    behind_door(app, actor.keyring, settings.origins, lambda _: Refusal.answer)
     answer_with_problems(app)
     app.add_middleware(Head)
     return app
@@ -78,6 +87,7 @@ class Results:
         me = secrets.token_hex(4)
         self._name = f"events/{me}"
         self._log = PatientJournal(settings.nats_urls, f"events-{me}")
+        self.keyring = Keyring(is_loopback=settings.is_loopback, now=utc_now)
         self._stream_life = stream_life
         self._rng = rng
         self._follower: Follower | None = None
@@ -86,7 +96,7 @@ class Results:
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncIterator[None]:
         """The lifespan of the application."""
-        async with self._log:
+        async with self._log, self.keyring.following(self._log):
             yield
             await self._attendance.close()
 
@@ -176,6 +186,16 @@ class Results:
         """A comment, once the log can be reached."""
         await self._log.connected(2 * self._stream_life)  # the stream's life ends it before
         yield b": the log is there again\n\n"
+
+    async def session(self, request: Request) -> Response:
+        """Let a browser read the events of a job without a key, by a cookie, for an hour."""
+        id = request.path_params["id"]
+        if not is_job(id):
+            raise unknown_job(id)
+        journal = await self._log.connected(OPEN_S)
+        if await journal.reader.last(await caller_of(request).owner(journal.reader, id), id) is None:
+            raise unknown_job(id)
+        return session.begin(request, self.keyring, id)
 
     def _follows(self, journal: Journal) -> Follower:
         if self._follower is None:

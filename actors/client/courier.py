@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from random import Random
@@ -116,9 +117,11 @@ class Courier:
 
 
 def _authorization(api_key: str | None) -> dict[str, str]:
-    """Raises BadRequest when the key can stand in no header."""
+    """The key that was given, or that HEADRACE_API_KEY names. Raises BadRequest when it can stand in no header."""
     if api_key is None:
-        return {}
+        api_key = os.environ.get("HEADRACE_API_KEY", "").strip()
+        if not api_key:
+            return {}
     if not (api_key.isascii() and api_key.isprintable() and api_key.strip() == api_key and api_key):
         raise BadRequest("the API key cannot stand in a header; take it as `headrace keys create` printed it")
     return {"Authorization": f"Bearer {api_key}"}

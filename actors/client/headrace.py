@@ -45,7 +45,8 @@ class AsyncHeadrace:
 
     Every request is tried again while the server cannot be reached or says "not now" (429, 503), as long as `patience`
     lasts; the Retry-After it is given is waited out. Raises Refused (NotFound, Unavailable), Unreachable or
-    Unintelligible, all of them ClientError. `api_key` says whose jobs they are, where the server asks for one.
+    Unintelligible, all of them ClientError. `api_key` says whose jobs they are, where the server asks for one;
+    without it, what HEADRACE_API_KEY says is sent.
     `transport`, `sleep` and `rng` stand in for the network, time and chance.
     """
 

@@ -19,6 +19,7 @@ def summary(letter: Letter) -> Report:
     event, newest = letter.event, letter.event.errors[-1:]
     return {
         "id": letter.job,
+        "tenant": letter.address.tenant,
         "pipeline": event.origin.pipeline,
         "version": event.origin.version,
         "lane": Subject.parse(letter.record.subject).lane,

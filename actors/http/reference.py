@@ -9,6 +9,7 @@ from pydantic.json_schema import models_json_schema
 
 from actors.contracts.subjects import LANES
 from actors.http import problem
+from actors.http.door import OPEN_PATHS
 from actors.http.problem import MEDIA_TYPE, Kind
 from actors.http.submission import Form
 from actors.http.wishes import Answering, Cancelling, Discarding, Redriving
@@ -51,9 +52,21 @@ def document(forms: Iterable[Form]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Headrace", "version": "1", "description": ABOUT},
-        "paths": paths | _reading(),
-        "components": {"schemas": components},
+        "paths": _behind_door(paths | _reading()),
+        "components": {"schemas": components, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
+
+
+def _behind_door(paths: Json) -> Json:
+    """The same, with what every operation answers that may need a key."""
+    for path, operations in paths.items():
+        for operation in operations.values() if path not in OPEN_PATHS else ():
+            answers, refused = operation["responses"], _problems(problem.INVALID_KEY, problem.FOREIGN_SITE)
+            for status, refusal in refused.items():
+                said = [one["description"] for one in (answers.get(status), refusal) if one]
+                answers[status] = refusal | {"description": "; ".join(said)}
+            operation["security"] = [{}, {"key": []}]
+    return paths
 
 
 def _submit(form: Form) -> Json:
@@ -158,6 +171,18 @@ def _reading() -> Json:
                 },
             }
         },
+        "/v1/events/{id}/session": {
+            "post": {
+                "operationId": "session",
+                "summary": "Let a browser's EventSource read these events for an hour, by a cookie instead of a key",
+                "tags": ["jobs"],
+                "parameters": [job],
+                "responses": {
+                    "204": {"description": "The cookie is set, if a key was sent; without keys none is needed."},
+                    **_problems(problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                },
+            }
+        },
         "/v1/pipelines": _get(
             "pipelines", "What takes jobs", ("installation",), _list_of("pipelines", "PipelineReport")
         ),
@@ -166,6 +191,7 @@ def _reading() -> Json:
             f"What waits and runs, in the lanes {', '.join(LANES)}, on which replicas, and what scaling decided",
             ("installation",),
             _list_of("stages", "StageReport", beside={"room": _ref("RoomReport")}),
+            problem.OPERATORS_ONLY,
         ),
         "/healthz": _get("healthz", "Whether this process answers", ("installation",), _STATUS),
         "/readyz": _get("readyz", "Whether a job can be stored", ("installation",), _STATUS),

@@ -20,6 +20,9 @@ from actors.journal.topology import SETTINGS
 
 M = TypeVar("M", bound=BaseModel)
 
+KEYS, TENANTS = "key", "tenant"
+"""The shelves that there are."""
+
 PAGE = 256
 TRIES = 12
 

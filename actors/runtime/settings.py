@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from pathlib import Path
 
 from pydantic import Field
@@ -26,6 +27,7 @@ class Settings(BaseSettings):
     checkpoint_every: float = Field(default=60.0, gt=0, description="How often a checkpoint is signed, seconds.")
     data: Path = Field(default=Path(".headrace"), description="Folder for the log, the prepared model and the logs.")
     host: str = Field(default="127.0.0.1", description="Address that HTTP listens on.")
+    cors_origins: str = Field(default="", description="Origins whose pages may use the API, separated by commas.")
     port: int = Field(default=0, ge=0, le=65535, description="Port for HTTP; 0: the first free one from 8000.")
     model: str = Field(default="", description="Folder or hub name of the language model; empty: the small one.")
     index: str = Field(default="", description="File of the index that is searched; empty: `index.db` in the data.")
@@ -51,6 +53,20 @@ class Settings(BaseSettings):
     def index_file(self) -> Path:
         """The index that is searched."""
         return (Path(self.index) if self.index else self.data / "index.db").absolute()
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether HTTP can be reached from this machine alone."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def origins(self) -> list[str]:
+        return _each(self.cors_origins)
 
     @property
     def nats_urls(self) -> list[str]:

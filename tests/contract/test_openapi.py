@@ -99,7 +99,7 @@ def test_every_operation_documents_its_problems_with_their_media_type(api: Json)
                 "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
             }
     submit = api["paths"][SUBMIT["recital"]]["post"]
-    assert set(submit["responses"]) == {"202", "200", "400", "413", "415", "422", "429", "503"}
+    assert set(submit["responses"]) == {"202", "200", "400", "401", "403", "413", "415", "422", "429", "503"}
 
 
 def test_every_kind_of_problem_fits_its_schema(api: Json) -> None:

@@ -84,7 +84,7 @@ async def test_a_body_that_does_not_come_is_not_waited_for(
 ) -> None:
     monkeypatch.setattr(body, "BODY_S", 0.2)
     reader, writer = await asyncio.open_connection(http.base_url.host, http.base_url.port)
-    head = f"POST {KEEPER} HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
+    head = f"POST {KEEPER} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n{framing}\r\n\r\n"
     writer.write(head.encode() + (b'3\r\n{"i' if "chunked" in framing else b'{"i'))
     async with asyncio.timeout(20):
         answer = await reader.read()  # to the end: the connection is closed

@@ -314,7 +314,7 @@ async def test_a_reader_that_does_not_read_holds_up_little_and_then_gets_everyth
     slow.setblocking(False)
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     await loop.sock_connect(slow, (http.base_url.host, http.base_url.port))
-    await loop.sock_sendall(slow, f"GET {EVENTS}/{scribe.address.job} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+    await loop.sock_sendall(slow, f"GET {EVENTS}/{scribe.address.job} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     got = bytearray()
     while b"step.started" not in got:
         got += await loop.sock_recv(slow, 128)

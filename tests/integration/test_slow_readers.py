@@ -55,7 +55,7 @@ def a_reader(url: str, job: str) -> Iterator[socket.socket]:
     with socket.socket() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
         connection.connect((where.host, where.port))
-        connection.sendall(f"GET {EVENTS}/{job} HTTP/1.1\r\nHost: here\r\n\r\n".encode())
+        connection.sendall(f"GET {EVENTS}/{job} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
         connection.setblocking(False)
         yield connection
 
