@@ -37,6 +37,7 @@ from actors.printout import (
 )
 from actors.projection.commands import jobs
 from actors.replies import Completed, DeadLetterSummary, Event, Job, Outcome, PipelineReport, Reply
+from actors.tenants import tenants
 
 ASKING = Patience(tries=4)
 """For a question that a person waits for: a server that is not there should be known in two seconds."""
@@ -93,6 +94,7 @@ app.command("index", short_help="Index a folder of documents, to be asked about.
 app.add_typer(jobs, name="jobs", short_help="List jobs; make the list again.")
 app.add_typer(keys, name="keys", short_help="Make, list and revoke the keys that open the HTTP API.")
 app.add_typer(audit, name="audit", short_help="Check the log of what happened; export it; rebuild from it.")
+app.add_typer(tenants, name="tenants", short_help="See and set what each tenant may have.")
 
 Url = Annotated[str, typer.Option("--url", metavar="URL", envvar="HEADRACE_URL", help="The server.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, as `headrace submit` prints it.")]

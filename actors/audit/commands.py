@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,7 +24,6 @@ if TYPE_CHECKING:  # what reads the log takes long to import, and most commands 
 T = TypeVar("T")
 
 DEFAULT_DATA = Path(".headrace")
-CONNECT_S = 5.0
 SHOWN = 200
 """The most findings that are printed for people; `--json` prints all."""
 
@@ -289,26 +288,9 @@ def _read(data: Path, nats_url: str, work: Callable[[_Log], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def _opened(data: Path, nats_url: str) -> AsyncIterator[_Log]:
     """The log on the server that is named, or on the one in the data folder, which is started if it does not run."""
-    from actors.journal.connection import Link
+    from actors.journal.reached import reached
     from actors.journal.read import Reader
-    from actors.journal.server import DataInUse, EmbeddedServer, kept_identity
     from actors.journal.trail import Trail
 
-    async with AsyncExitStack() as stack:
-        url = nats_url
-        if not url:
-            folder = data / "nats"
-            identity = kept_identity(folder)
-            if identity is None:
-                raise HeadraceError(f"there is no log in {data}; name its folder with --data, or a server: --nats-url")
-            try:
-                url = (await stack.enter_async_context(EmbeddedServer(folder.absolute()))).url
-            except DataInUse:
-                url = identity.url
-        try:
-            async with asyncio.timeout(CONNECT_S):
-                link = await Link.open([part.strip() for part in url.split(",")], "headrace-audit")
-        except TimeoutError:
-            raise HeadraceError(f"no nats-server answers at {url.rpartition('@')[2]}; start it") from None
-        stack.push_async_callback(link.close)
+    async with reached(data, nats_url, "headrace-audit") as link:
         yield _Log(Trail(link), Reader(link))

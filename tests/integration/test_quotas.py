@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
+from typer.testing import CliRunner
 
 from actors.contracts.limits import LIMITS, Limits
 from actors.contracts.subjects import LOCAL
@@ -13,6 +15,7 @@ from actors.engines.scripted import tokens_of
 from actors.journal import Journal
 from actors.journal.shelf import Shelf
 from actors.runtime.settings import Settings
+from actors.tenants import tenants
 from tests.nats_servers import Servers
 from tests.pipelines import PATHS, SPEECH
 from tests.serving import listening, served, working
@@ -97,3 +100,21 @@ async def test_tokens_that_were_used_are_limited_by_the_minute(r1: Servers) -> N
         refused = await until(http, 429)
         asked_back(refused, "tokens", used)
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
+
+
+async def typed(servers: Servers, *args: str) -> tuple[int, str]:
+    """What `headrace tenants` answers, and its exit status."""
+    said = await asyncio.to_thread(CliRunner().invoke, tenants, [*args, "--nats-url", servers.url])
+    return said.exit_code, said.output
+
+
+async def test_what_a_tenant_may_have_is_set_and_listed_by_people(r1: Servers) -> None:
+    assert await typed(r1, "list", "--json") == (0, "{}\n")
+    status, said = await typed(r1, "set", "acme", "--weight", "3", "--running", "5", "--waiting", "1")
+    assert (status, said.split()[-7:]) == (0, ["acme", "3", "-", "-", "1", "5", "-"])
+    assert (await typed(r1, "set", "acme", "--waiting", "0", "--tokens-per-minute", "9000"))[0] == 0
+    status, said = await typed(r1, "list", "--json")
+    assert json.loads(said) == {"acme": {"weight": 3.0, "running": 5, "tokens_per_minute": 9000}}
+    for wrong in (["acme"], ["Acme Inc.", "--weight", "1"], ["acme", "--weight", "0"], ["acme", "--share", "99"]):
+        status, _ = await typed(r1, "set", *wrong)
+        assert status != 0
