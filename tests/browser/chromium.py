@@ -48,6 +48,14 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
+async def blank_page(browser: Browser, url: str) -> Page:
+    """An empty page of this origin, which the server itself need not have."""
+    page = await browser.new_page()
+    await page.route("**/page", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
+    await page.goto(f"{url}/page")
+    return page
+
+
 @dataclass
 class Reader:
     """A page that follows one job: what it saw, and how it was answered."""
@@ -61,11 +69,9 @@ class Reader:
     @classmethod
     async def at(cls, browser: Browser, url: str, path: str) -> Reader:
         """A reader on a page of this origin."""
-        reader = cls(await browser.new_page())
-        page = reader.page
+        page = await blank_page(browser, url)
+        reader = cls(page)
         await page.expose_function("told", reader._told)
-        await page.route("**/page", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
-        await page.goto(f"{url}/page")
         page.on("response", reader._answered)
         await page.evaluate(FOLLOW, [path, [*KINDS, *OUTCOMES]])
         return reader

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random, SystemRandom
@@ -21,7 +22,7 @@ from actors.journal import Journal
 from actors.journal.server_config import free_ports, is_free
 from actors.journal.topology import ensure
 from actors.results import results
-from tests.browser.chromium import MISSING, OUTCOMES, Reader, chromium, installed
+from tests.browser.chromium import MISSING, OUTCOMES, Reader, blank_page, chromium, installed
 from tests.chaos.crew import ACK_WAIT_S, Crew, Post
 from tests.chaos.history import Pen
 from tests.chaos.stories import story
@@ -31,6 +32,8 @@ from tests.lossy import relay
 from tests.nats_servers import Servers
 from tests.serving import EVENTS, hear, listening, settings_for, working
 from tests.slow_pipeline import WORDS
+
+GUIDE = (Path(__file__).parents[2] / "docs" / "migrating.md").read_text()
 
 ASKED = "READERS" in os.environ
 READERS = int(os.environ.get("READERS") or 1)
@@ -141,6 +144,20 @@ async def test_a_reader_that_comes_back_while_the_log_is_away_resumes_by_itself(
             await reader.until_closed()
         await assert_whole(reader, url, job, WORDS)
         assert_stopped_by_itself(reader)
+
+
+async def test_what_the_guide_shows_for_a_page_fills_it_with_what_is_said(browser: Browser, r1: Servers) -> None:
+    [code] = re.findall(r"```js\n(.*?)```", GUIDE, re.DOTALL)
+    settings = settings_for(r1).model_copy(update={"pipelines": ("tests.slow_pipeline:tales",)})
+    async with listening(settings) as url, working(settings, "tell", "count"), asyncio.timeout(BACKSTOP_S):
+        job = await submit(url, "tales", {"name": "a guide"})
+        shown = await blank_page(browser, url)
+        ended = await shown.evaluate(
+            f"id => new Promise(done => {{ const page = document.body, ended = (...how) => done(how); {code} }})", job
+        )
+        assert ended[0] == "completed"
+        assert ended[1]["answer"] == {"text": WORDS, "words": 60}
+        assert await shown.inner_text("body") == WORDS
 
 
 @pytest.mark.skipif(not ASKED, reason="Ray Serve takes too long for a sample: make browser")
