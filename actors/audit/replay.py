@@ -187,6 +187,8 @@ def known(state: JobState) -> dict[str, Any]:
         "errors": step.errors,
         "retry_at": step.retry_at,
         "parts": step.parts,
+        "question": step.question,
+        "told": step.told,
     }
 
 

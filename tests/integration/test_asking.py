@@ -15,18 +15,22 @@ import pytest
 import pytest_asyncio
 
 from actors import Job, Pipeline, stage
+from actors.audit.replay import replay
+from actors.audit.verify import verify as audited
 from actors.contracts.events import Completed, DeadLettered, Failed, HandOff, InputRequired, Record, StepPart
 from actors.delays import Delays
 from actors.engines import Engine
 from actors.engines.scripted import tokens_of
 from actors.journal.later import Later
 from actors.journal.topology import LATER
+from actors.journal.trail import Trail
 from actors.repair import Repair
 from actors.runtime.crash_points import CrashPoint
 from actors.runtime.writer import utc_now
 from actors.takeover import Takeover
 from tests import pipelines
 from tests.integration.conftest import R1, opened
+from tests.ledger import copied
 from tests.nats_servers import Servers
 from tests.office import Office, office_on, starts
 from tests.pipelines import SPEECH, Advice, Case, adviser, consult, counsel
@@ -343,6 +347,25 @@ async def test_a_time_out_that_was_lost_is_noted_again(servers: Servers, office:
             assert kinds(await office.outcome(job))[-1] == "failed"
         else:
             assert await Later(office.journal.signals).noted("local", job.address.job) is not None
+
+
+@R1
+async def test_questions_and_answers_are_in_the_audit_log(
+    servers: Servers, office: Office, http: httpx.AsyncClient
+) -> None:
+    async with a_hand(servers, counsel, consult):
+        whole, waits = [await office.post(counsel, Case(text=text)) for text in ("the mill", "the race")]
+        for nth, value in enumerate((YEAR, SURE), 1):
+            await answer(http, whole, (await a_question(office, whole, nth)).n, value)
+        await answer(http, waits, (await a_question(office, waits)).n, YEAR)
+        await a_question(office, waits, 2)
+        records = await office.outcome(whole)
+    await copied(office.journal, max(records[-1].seq, (await office.log(waits))[-1].seq))
+    trail, now = Trail(office.journal.replays), utc_now()
+    assert not (await audited(trail, office.journal.reader, None, now=now)).findings
+    replayed = await replay(trail, office.journal.reader, now=now)
+    assert not replayed.findings
+    assert replayed.by_status == {"completed": 1, "input_required": 1}
 
 
 ASKING = [

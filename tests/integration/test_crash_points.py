@@ -13,6 +13,7 @@ from actors.engines.scripted import Cue, tokens_of
 from actors.runtime.crash_points import CrashPoint
 from tests import pipelines
 from tests.integration.conftest import opened
+from tests.integration.test_asking import ASKING
 from tests.nats_servers import Servers
 from tests.office import Office, office_on, starts
 from tests.pipelines import (
@@ -50,8 +51,8 @@ STUMBLING = [Pass(point) for point in (P.BEFORE_FAILED, P.AFTER_FAILED, P.BEFORE
 DRAINING = [Pass(point) for point in (P.BEFORE_RELEASED, P.AFTER_RELEASED, P.BEFORE_NAK, P.AFTER_NAK)]
 
 
-def test_every_point_is_in_the_sweep() -> None:
-    assert {each.point for each in THINKING + PURE + STUMBLING + DRAINING} == set(CrashPoint)
+def test_every_point_is_in_a_sweep() -> None:
+    assert {each.point for each in THINKING + PURE + STUMBLING + DRAINING + ASKING} == set(CrashPoint)
 
 
 @pytest.fixture(autouse=True)
