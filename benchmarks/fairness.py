@@ -243,8 +243,14 @@ async def measure(plan: Plan) -> Result:
         for share in (LIGHT, HEAVY):
             await ensure_queue(here.journal.signals, Queue(STAGE, "standard", share), ack_wait=ACK_WAIT_S)
         crossings = Crossings(here.journal, here.heard, slots=WORKERS * SLOTS)
-        asked = [await wait_for(crossings, q, blocks=plan.blocks, seconds=plan.seconds) for q in (LANE, TENANT)]
-        measures = [*asked, await weights(crossings, here.journal, plan), await starving(crossings, plan), *tolls]
+        lane, tenant = [await wait_for(crossings, q, blocks=plan.blocks, seconds=plan.seconds) for q in (LANE, TENANT)]
+        measures = [
+            *lane,
+            *tenant,
+            await weights(crossings, here.journal, plan),
+            await starving(crossings, plan),
+            *tolls,
+        ]
     return Result.of("fairness", facts, measures, began=began, quick=plan is QUICK)
 
 

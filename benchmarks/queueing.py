@@ -7,8 +7,9 @@ job that goes next waits for no more than one such gap, whoever it is of.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from nats.aio.msg import Msg
@@ -85,6 +86,11 @@ class Heard:
         """Seconds from each hand-off to its start."""
         return [(self.started[job] - self.asked[job]).total_seconds() for job in jobs]
 
+    def overtaken(self, jobs: Sequence[str], by: Sequence[str]) -> list[int]:
+        """How many of others were started while each of these waited."""
+        others = sorted(self.started[job] for job in by if job in self.started)
+        return [bisect(others, self.started[job]) - bisect(others, self.asked[job]) for job in jobs]
+
     def gap(self, jobs: Sequence[str]) -> float:
         """Seconds between two of these ends, on average."""
         ends = sorted(self.ended[job] for job in jobs if job in self.ended)
@@ -93,12 +99,15 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """What the light one waited alone, and beside the heavy one; and how far apart slots were freed then."""
+    """What the light one waited alone, and beside the heavy one; how many of that one's were started while it waited,
+    and in all; and how far apart slots were freed.
+    """
 
     alone: list[float]
     beside: list[float]
-    gap: float
+    overtaken: list[int]
     heavy_started: int
+    gap: float
 
 
 class Crossings:
@@ -111,11 +120,11 @@ class Crossings:
 
     async def block(self, question: Question, *, seconds: float, beside_first: bool) -> Block:
         """Both sides, one right after the other."""
-        sides: dict[bool, tuple[list[float], float, int]] = {}
-        for beside in (beside_first, not beside_first):
-            sides[beside] = await self._side(question, seconds, beside=beside)
-        (alone, _, _), (waits, gap, started) = sides[False], sides[True]
-        return Block(alone, waits, gap, started)
+        if beside_first:
+            beside, alone = await self._beside(question, seconds), await self._alone(question, seconds)
+        else:
+            alone, beside = await self._alone(question, seconds), await self._beside(question, seconds)
+        return replace(beside, alone=alone)
 
     async def contest(self, senders: Sequence[Sender], *, seconds: float) -> list[int]:
         """How many jobs of each were started while all of them always had some waiting."""
@@ -131,24 +140,27 @@ class Crossings:
             await self._until_idle(sender.queue)
         return started
 
-    async def _side(self, question: Question, seconds: float, *, beside: bool) -> tuple[list[float], float, int]:
+    async def _alone(self, question: Question, seconds: float) -> list[float]:
+        jobs = await self._keep_posting(question.light, asyncio.get_running_loop().time() + seconds)
+        await self._until_ended(jobs)
+        return self._heard.waits(jobs)
+
+    async def _beside(self, question: Question, seconds: float) -> Block:
         light, heavy = question.light, question.heavy
         others: list[str] = []
-        if beside:
-            for _ in range(self._slots):
-                others.append(await self._post(heavy))
-                await asyncio.sleep(RUNS_S / self._slots)
-            others += [await self._post(heavy) for _ in range(2 * self._slots)]
+        for _ in range(self._slots):
+            others.append(await self._post(heavy))
+            await asyncio.sleep(RUNS_S / self._slots)
+        others += [await self._post(heavy) for _ in range(2 * self._slots)]
         end = asyncio.get_running_loop().time() + seconds
-        jobs, more = await asyncio.gather(
-            self._keep_posting(light, end), self._keep_posting(heavy, end) if beside else _nothing()
-        )
+        jobs, more = await asyncio.gather(self._keep_posting(light, end), self._keep_posting(heavy, end))
+        others += more
         await self._until_ended(jobs)
-        gap = self._heard.gap([*jobs, *others, *more]) if beside else 0.0
-        if beside:
-            await self._drop(heavy.queue)
-            await self._until_idle(heavy.queue)
-        return self._heard.waits(jobs), gap, sum(job in self._heard.started for job in more)
+        waits, gap = self._heard.waits(jobs), self._heard.gap([*jobs, *others])
+        overtaken = self._heard.overtaken(jobs, others)
+        await self._drop(heavy.queue)
+        await self._until_idle(heavy.queue)
+        return Block([], waits, overtaken, sum(job in self._heard.started for job in others), gap)
 
     async def _keep_posting(self, sender: Sender, end: float) -> list[str]:
         loop, jobs = asyncio.get_running_loop(), list[str]()
@@ -178,17 +190,13 @@ class Crossings:
                 await asyncio.sleep(0.05)
 
 
-async def _nothing() -> list[str]:
-    return []
-
-
-async def wait_for(crossings: Crossings, question: Question, *, blocks: int, seconds: float) -> Measure:
+async def wait_for(crossings: Crossings, question: Question, *, blocks: int, seconds: float) -> list[Measure]:
     """So many blocks of both sides, in turns of order."""
     taken = []
     for at in range(blocks):
         taken.append(await crossings.block(question, seconds=seconds, beside_first=at % 2 == 1))
         tell(f"({question.part}) {at + 1}: {_worse(question)(taken[-1:]):.2f} gaps")
-    return _measure(question, taken)
+    return [_measure(question, taken), _overtaken(question, taken)]
 
 
 def _worse(question: Question) -> Callable[[Sequence[Block]], float]:
@@ -226,4 +234,18 @@ def _measure(question: Question, blocks: Sequence[Block]) -> Measure:
             "gap_ms": [round(1000 * block.gap, 2) for block in blocks],
             "others_started": [block.heavy_started for block in blocks],
         },
+    )
+
+
+def _overtaken(question: Question, blocks: Sequence[Block]) -> Measure:
+    """The same in starts, which a machine that stands still now and then does not change."""
+    counts = [count for block in blocks for count in block.overtaken]
+    return Measure(
+        part=question.part,
+        question="of the others, started while one waited, p99",
+        load=question.load,
+        estimate=estimate(blocks, lambda drawn: percentile([n for block in drawn for n in block.overtaken], 99)),
+        unit="starts",
+        detail=f"{sum(count == 0 for count in counts)} of {len(counts)} were the next to be started",
+        raw={"overtaken": [list(block.overtaken) for block in blocks]},
     )
