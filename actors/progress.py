@@ -12,9 +12,6 @@ PASSAGES = "passages"
 CHOOSING = "choosing tools"
 """The model decides in silence which tools it wants."""
 
-WRITING = "writing"
-"""The model begins to answer aloud."""
-
 
 def calling(tool: str) -> str:
     """A tool is being called: `calling calculator`."""

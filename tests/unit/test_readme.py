@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from actors import Job, Pipeline
+from actors import Job, Pipeline, progress
 from tests.chaos.report import kept
 from tests.mutants.planted import MUTANTS
 
@@ -67,6 +67,12 @@ def test_every_test_and_mutant_that_readme_names_is_there() -> None:
     assert not [test for test in tests if not (ROOT / "tests" / "integration" / test).exists()]
     named = {name for row in table for name in row[5].strip().split("; ")} - {"none"}
     assert named == {mutant.name for mutant in MUTANTS}
+
+
+def test_what_readers_are_told_is_named_as_it_is_said() -> None:
+    table = README.partition("| message | stage | means |")[2].partition("\n\n")[0]
+    named = re.findall(r"^\| `([\w ]+)`", table, re.MULTILINE)
+    assert named == [progress.RETRIEVING, progress.PASSAGES, progress.CHOOSING, progress.calling("calculator")]
 
 
 def test_every_link_of_readme_leads_somewhere() -> None:
