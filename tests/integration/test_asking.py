@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import secrets
+import sys
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -22,7 +26,7 @@ from actors.delays import Delays
 from actors.engines import Engine
 from actors.engines.scripted import tokens_of
 from actors.journal.later import Later
-from actors.journal.topology import LATER
+from actors.journal.topology import LATER, ensure
 from actors.journal.trail import Trail
 from actors.repair import Repair
 from actors.runtime.crash_points import CrashPoint
@@ -42,6 +46,7 @@ from tests.workers import BACKSTOP_S, Nursery, Orders, Pass, a_hand, all_there
 TOKENS = len(tokens_of(SPEECH))
 YEAR, SURE = {"year": 1850}, True
 P = CrashPoint
+README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest_asyncio.fixture
@@ -347,6 +352,34 @@ async def test_a_time_out_that_was_lost_is_noted_again(servers: Servers, office:
             assert kinds(await office.outcome(job))[-1] == "failed"
         else:
             assert await Later(office.journal.signals).noted("local", job.address.job) is not None
+
+
+@R1
+@pytest.mark.parametrize("answers", [True, False])
+async def test_the_pipeline_that_readme_shows_asks_and_waits(
+    servers: Servers, office: Office, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, answers: bool
+) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
+    [code] = [block for block in blocks if "letters = Pipeline(" in block]
+    shown = ModuleType("letters")
+    monkeypatch.setitem(sys.modules, "letters", shown)
+    exec(compile(code, "README.md", "exec"), shown.__dict__)
+    await ensure(office.journal.signals, ["approve"], max_bytes=1 << 30, ack_wait=1.0)
+    async with a_hand(servers, shown.letters, shown.approve):
+        job = await office.post(shown.letters, shown.Letter(text="Dear mill"), seconds=86_400)
+        asked = await a_question(office, job)
+        assert asked.question == "May this go out? Dear mill"
+        if answers:
+            assert (await answer(http, job, asked.n, {"go": True})).status_code == 200
+        else:
+            later = Repair(["approve"], "clock/test", lambda: utc_now() + timedelta(hours=1))
+            async with asyncio.timeout(BACKSTOP_S):
+                while not await later.round(office.journal):
+                    pass
+        end = (await office.outcome(job))[-1].event
+    assert isinstance(end, Completed)
+    sent, silent = {"text": "Dear mill", "remark": ""}, {"text": "", "remark": "nobody said so within an hour"}
+    assert end.answer.body == (sent if answers else silent)
 
 
 @R1
