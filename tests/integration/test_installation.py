@@ -232,6 +232,7 @@ def test_a_second_installation_beside_it_is_one_of_its_own(
         (["--pipeline", "no_such_module:pipeline"], "no module"),
         (["--data", "{data}", "--pipeline", TALES], "in use"),
         (["--data", "/proc/headrace", "--pipeline", TALES], ""),
+        (["--host", "0.0.0.0", "--pipeline", TALES], "headrace keys create"),
     ],
 )
 def test_what_cannot_start_says_so_in_one_sentence(
