@@ -15,6 +15,9 @@ LOOK_EVERY_S = 0.5
 WATCH_EVERY_S = 0.05
 """How often a spare asks those that work whether they are still there, in seconds."""
 
+SILENT_S = 5.0
+"""For how long one that is there may be too busy to answer before its place is taken, in seconds."""
+
 STANDS_BY = "a warm spare: it works as soon as another one is lost"
 
 
@@ -39,6 +42,7 @@ class SpareTurn:
         self._me = me
         self._spares = spares
         self._needed: int | None = None
+        self._heard: dict[str, tuple[float, WorkerStatus]] = {}
         self._line: list[str] = []
         self._stands_by = True
 
@@ -63,7 +67,12 @@ class SpareTurn:
         there, decision = await asyncio.gather(
             workers_of(self._link, self._stage), decision_on(self._link, self._stage)
         )
-        self._line = in_line(there)
+        now = asyncio.get_running_loop().time()
+        self._heard |= {worker.worker: (now, worker) for worker in there}
+        for name in [name for name, (at, _) in self._heard.items() if at < now]:
+            if now - self._heard[name][0] > SILENT_S or await self._owners.is_there(name) is False:
+                del self._heard[name]
+        self._line = in_line(worker for _, worker in self._heard.values())
         if decision:
             self._needed = max(1, decision.replicas - self._spares)
 
@@ -83,5 +92,6 @@ class SpareTurn:
             if self._stands_by:
                 for worker in [worker for worker in self._working if worker != self._me]:
                     if await self._owners.is_there(worker) is False:
+                        del self._heard[worker]
                         self._line.remove(worker)
                         self._decide(wake)
