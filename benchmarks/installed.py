@@ -1,12 +1,14 @@
-"""An installation to be measured: everything that `headrace up` starts, and the bare echo, in a process of its own.
+"""An installation to be measured: everything that `headrace up` starts, and what it is compared with, in one process.
 
-`python -m benchmarks.installed <settings as JSON>` says where it listens in one line of JSON, takes `{"stage": name,
-"replicas": n, "version": name, "settings": {…}}` a line, and ends when its standard input does.
+`python -m benchmarks.installed <settings as JSON> [<name> …]` says where it listens in one line of JSON, takes
+`{"stage": name, "replicas": n, "version": name, "settings": {…}}` a line, and ends when its standard input does. Each
+name is a module here whose application is deployed beside the installation's own, at `/<name>`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import itertools
 import json
 import sys
@@ -14,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pydantic import JsonValue
 
@@ -33,7 +35,6 @@ HOST = "127.0.0.1"
 BACKLOG = 1_000_000
 """What waits here is what was posted to be measured; nobody is to be asked to come back."""
 
-ECHO = "/echo"
 FIRST_PORT = 8200
 LOOK_EVERY_S = 0.2
 READY_S = 240.0
@@ -41,10 +42,22 @@ STOP_S = 60.0
 
 
 class Installed:
-    """An installation of these pipelines, with its data in `data`. An async context manager; entered, it is ready."""
+    """An installation of these pipelines, with its data in `data`. An async context manager; entered, it is ready.
 
-    def __init__(self, data: Path, pipelines: tuple[str, ...], model: str = "", **settings: JsonValue) -> None:
+    What is `beside` it is deployed too, and may be ready later.
+    """
+
+    def __init__(
+        self,
+        data: Path,
+        pipelines: tuple[str, ...],
+        model: str = "",
+        *,
+        beside: tuple[str, ...] = (),
+        **settings: JsonValue,
+    ) -> None:
         self._settings = {"data": str(data), "pipelines": pipelines, "model": model, **settings}
+        self._beside = beside
         self._stages = {s.name: s for p in load_pipelines(pipelines).values() for s in p.stages}
         self._process: asyncio.subprocess.Process
         self.nats_url: str
@@ -52,7 +65,7 @@ class Installed:
         self.processes: Processes
 
     async def __aenter__(self) -> Self:
-        command = [sys.executable, "-m", "benchmarks.installed", json.dumps(self._settings)]
+        command = [sys.executable, "-m", "benchmarks.installed", json.dumps(self._settings), *self._beside]
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe)
         try:
@@ -127,14 +140,17 @@ def _states(stage: StageReport) -> list[str]:
     return [replica.state for replica in stage.replicas if replica.role != "overflow"]
 
 
-async def _run(settings: Settings) -> None:
+async def _run(settings: Settings, beside: list[str]) -> None:
     stages: dict[str, Stage] = {s.name: s for p in load_pipelines(settings.pipelines).values() for s in p.stages}
     async with installation(settings, asyncio.Event()) as running:
         # Not before: Ray reads its flags when it is imported.
         from actors.runtime.deployment import stage_application
-        from benchmarks import echo
 
-        await asyncio.to_thread(running.cluster.deploy, [("echo", ECHO, echo.application())])
+        others: list[tuple[str, str | None, Any]] = [
+            (name, f"/{name}", importlib.import_module(f"benchmarks.{name}").application()) for name in beside
+        ]
+        if others:
+            await asyncio.to_thread(running.cluster.deploy, others)
         _say({"nats_url": running.settings.nats_url, "port": running.settings.port})
         while line := await asyncio.to_thread(sys.stdin.readline):
             asked = json.loads(line)
@@ -153,7 +169,8 @@ def _say(said: dict[str, object]) -> None:
 def main() -> None:
     with claimed(HOST, itertools.count(FIRST_PORT)) as port:
         assert port, "there is always one more to try"
-        asyncio.run(_run(Settings(**json.loads(sys.argv[1]), host=HOST, port=port, max_backlog=BACKLOG)))
+        settings = Settings(**json.loads(sys.argv[1]), host=HOST, port=port, max_backlog=BACKLOG)
+        asyncio.run(_run(settings, sys.argv[2:]))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from benchmarks.command import data_folder, options, small_model
 from benchmarks.estimate import median
 from benchmarks.followed import Client
 from benchmarks.handing_off import hand_off, handed_off
-from benchmarks.installed import ECHO, Installed
+from benchmarks.installed import Installed
 from benchmarks.machine import machine
 from benchmarks.pipelines import FIRST_TOKEN_S, TOKEN_S, paced
 from benchmarks.progress import tell
@@ -115,7 +115,7 @@ class Bench:
         """(c) Accepting jobs for a pipeline whose stage has no replicas."""
         address, measures = self.installed.address, []
         submit = Request(address.post("/v1/pipelines/shelf/jobs", BODY), 202)
-        echo = Request(address.post(f"{ECHO}/", BODY), 200)
+        echo = Request(address.post("/echo/", BODY), 200)
         for count in self.plan.connections:
             connections = [await Connection.open(address) for _ in range(count)]
 
@@ -162,7 +162,7 @@ async def measure(plan: Plan, *, real: bool) -> Result:
     async with AsyncExitStack() as stack:
         data = stack.enter_context(data_folder())
         facts = machine(data)
-        installed = await stack.enter_async_context(Installed(data, pipelines, str(model or "")))
+        installed = await stack.enter_async_context(Installed(data, pipelines, str(model or ""), beside=("echo",)))
         append = await stack.enter_async_context(BareAppend(installed.nats_url))
         bench = Bench(plan, installed, append, stack.enter_context(closing(Client(installed.address))))
         measures = [

@@ -18,6 +18,9 @@ LONG_TOKEN_S = 0.2
 SLOTS = 4
 """How many requests one replica of `think` generates for at once: small, so that replicas are what there is to gain."""
 
+SEATS = 64
+"""How many requests `counsel`, and the synchronous endpoint that it is compared with, generate for at once."""
+
 SURGE_REPLICAS = Replicas(min=1, max=3, lag_per_replica=2_500, down_after=5.0)
 SWELL_REPLICAS = Replicas(min=1, max=2, lag_per_replica=10, down_after=2.0)
 
@@ -60,12 +63,22 @@ def paced(slots: int) -> Scripted:
     return Scripted(says="turn " * 256, first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S, max_num_seqs=slots)
 
 
+def unhurried() -> Scripted:
+    """One whose answer to 64 tokens takes about as long as a short one of a real model, two and a half seconds."""
+    return Scripted(says="turn " * 256, first_token_s=0.1, token_s=0.04, max_num_seqs=SEATS)
+
+
 async def _speak(ask: Ask, job: Job, engine: Engine) -> Said:
     return Said(text=await job.speak(engine, ask.text, max_tokens=ask.tokens, min_tokens=ask.tokens))
 
 
 @stage(uses=paced(64), concurrency=64)
 async def recite(ask: Ask, job: Job, engine: Engine) -> Said:
+    return await _speak(ask, job, engine)
+
+
+@stage(uses=unhurried(), concurrency=SEATS)
+async def counsel(ask: Ask, job: Job, engine: Engine) -> Said:
     return await _speak(ask, job, engine)
 
 
@@ -136,6 +149,7 @@ async def rise(ask: Ask, job: Job, engine: Engine) -> Said:
 
 
 recital = Pipeline("recital", recite)
+counselling = Pipeline("counselling", counsel)
 generation = Pipeline("generation", generate)
 retelling = Pipeline("retelling", recount)
 relay = Pipeline("relay", send, receive)

@@ -50,3 +50,13 @@ def test_gpu_vs_cpu_takes_both_curves_and_draws_them(tmp_path: Path) -> None:
     }
     assert all(measure.estimate.value > 0 for measure in result.measures)
     assert (tmp_path / "gpu_vs_cpu.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.timeout(300)
+def test_sync_vs_async_asks_both_sides_the_same_and_draws_them(tmp_path: Path) -> None:
+    result = run("sync_vs_async", tmp_path)
+    asked = [(m.part, m.raw["users"], m.raw["asked"]) for m in result.measures if "asked" in m.raw]
+    assert asked == [(side, *crowd) for crowd in ((50, 5), (200, 20)) for side in ("synchronous", "Headrace")]
+    [errors] = [m for m in result.measures if m.question == "errors, other than a 429"]
+    assert errors.met
+    assert (tmp_path / "sync_vs_async.png").read_bytes().startswith(b"\x89PNG")
