@@ -58,7 +58,7 @@ browser: setup
 	@export READERS="$${READERS:-8}"; exec $(BIN)/pytest tests/browser -s
 
 bench: setup
-	@for name in overhead gpu_vs_cpu recovery analysis_job sync_vs_async report; do $(BIN)/python -m "benchmarks.$$name" || exit; done
+	@for name in overhead gpu_vs_cpu recovery burst fairness analysis_job sync_vs_async report; do $(BIN)/python -m "benchmarks.$$name" || exit; done
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
