@@ -335,11 +335,16 @@ def _is_event(record: Record) -> bool:
 
 
 def _seen(records: list[Record], after: int) -> Place:
-    """The last event of which everything has been seen. A piece of text is one event; of others there may be more."""
+    """The last event of which everything has been seen. A piece of text is one event; of others there may be more.
+
+    Never the outcome, by which whoever follows knows the end: who asks for what comes after it is told at once.
+    """
     n = after // answers.EVENTS_PER_EVENT
+    end = min((record.event.n for record in records if isinstance(record.event, Outcome)), default=n + 1)
     for record in reversed(records):
-        if record.event.n < n or (record.event.n == n and isinstance(record.event, Delta)):
-            return Place(record.event.n, record.seq)
+        at = record.event.n
+        if at < min(n, end) or (at == n < end and isinstance(record.event, Delta)):
+            return Place(at, record.seq)
     return Place()
 
 

@@ -8,12 +8,22 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from actors.contracts.subjects import LANES
-from actors.http import problem
+from actors.http import openai_reference, problem
 from actors.http.door import OPEN_PATHS
 from actors.http.problem import MEDIA_TYPE, Kind
 from actors.http.submission import Form
 from actors.http.wishes import Answering, Cancelling, Discarding, Redriving
-from actors.replies import Accepted, DeadLetter, DeadLetterPage, Job, PipelineReport, Problem, RoomReport, StageReport
+from actors.replies import (
+    Accepted,
+    DeadLetter,
+    DeadLetterPage,
+    Job,
+    JobPage,
+    PipelineReport,
+    Problem,
+    RoomReport,
+    StageReport,
+)
 
 Json = dict[str, Any]
 
@@ -21,6 +31,7 @@ REF = "#/components/schemas/{model}"
 MODELS = (
     Accepted,
     Job,
+    JobPage,
     DeadLetter,
     DeadLetterPage,
     PipelineReport,
@@ -35,14 +46,15 @@ MODELS = (
 """What is sent and answered beside the pipelines' own types."""
 
 ABOUT = """A job is accepted when it is on disk (202), and reaches exactly one outcome.
-Follow it at `/v1/events/{id}`, or ask for it at `/v1/jobs/{id}`."""
+Follow it at `/v1/events/{id}` (on a WebSocket at `/v1/events/{id}/ws`), or ask for it at `/v1/jobs/{id}`.
+Any request is refused whose address (414) or headers (431) are too large."""
 
 
 def document(forms: Iterable[Form]) -> Json:
     """The OpenAPI document of an installation with these pipelines."""
     paths: Json = {}
     _, schemas = models_json_schema([(model, "validation") for model in MODELS], ref_template=REF)
-    components: Json = schemas["$defs"]
+    components: Json = schemas["$defs"] | openai_reference.schemas(REF)
     for form in forms:
         name = form.pipeline.name
         schema = form.model.model_json_schema(ref_template=f"#/components/schemas/{name}.{{model}}")
@@ -52,7 +64,7 @@ def document(forms: Iterable[Form]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Headrace", "version": "1", "description": ABOUT},
-        "paths": _behind_door(paths | _reading()),
+        "paths": _behind_door(paths | _reading()) | openai_reference.paths(),
         "components": {"schemas": components, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
 
@@ -82,12 +94,13 @@ def _submit(form: Form) -> Json:
         "operationId": f"submit_{name}",
         "summary": f"Submit a job to {name}",
         "tags": ["jobs"],
-        "parameters": [key],
+        "parameters": [key, _WAIT],
         "requestBody": _body(name),
         "responses": {
-            "202": _answer("It is stored.", _ref("Accepted")) | {"headers": _headers(headers)},
-            "200": _answer("It was stored before, with this key and body.", _ref("Job"))
-            | {"headers": _headers(headers | {"Idempotent-Replay": "Says so: true."})},
+            "202": _answer("It is stored; waiting was not asked for, or not enough.", _ref("Accepted"))
+            | {"headers": _headers(headers | _APPLIED)},
+            "200": _answer("It has its outcome; or, without waiting, it was stored before.", _ref("Job"))
+            | {"headers": _headers(headers | _APPLIED | {"Idempotent-Replay": "true, if it was stored before."})},
             **_problems(
                 *_BODY,
                 problem.BAD_KEY,
@@ -121,9 +134,27 @@ def _reading() -> Json:
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
     return {
-        "/v1/jobs/{id}": _get(
-            "job", "A job as it stands", ("jobs",), _ref("Job"), problem.UNKNOWN_JOB, parameters=[job]
+        "/v1/jobs": _get(
+            "jobs",
+            "The jobs there are, the newest first",
+            ("jobs",),
+            _ref("JobPage"),
+            problem.BAD_PAGE,
+            parameters=_LISTING,
         ),
+        "/v1/jobs/{id}": _job(job),
+        "/v1/jobs/{id}/log": {
+            "get": {
+                "operationId": "log",
+                "summary": "The events of a job as they are stored, one per line",
+                "tags": ["jobs"],
+                "parameters": [job, _LINE],
+                "responses": {
+                    "200": {"description": "OK", "content": {"application/x-ndjson": {"schema": {"type": "string"}}}},
+                    **_problems(problem.BAD_PLACE, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                },
+            }
+        },
         "/v1/jobs/{id}/cancel": {
             "post": {
                 "operationId": "cancel",
@@ -158,6 +189,19 @@ def _reading() -> Json:
             }
         },
         **_reviewing(job),
+        "/v1/events": {
+            "get": {
+                "operationId": "events_of_several",
+                "summary": "The events of several jobs on one stream, up to the last outcome",
+                "tags": ["jobs"],
+                "parameters": [_JOBS, {**last, "schema": _PLACES}, {**after, "schema": _PLACES}],
+                "responses": {
+                    "200": stream,
+                    "204": {"description": "All outcomes were seen already: do not come back."},
+                    **_problems(problem.BAD_PLACE, problem.BAD_OPTION, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                },
+            }
+        },
         "/v1/events/{id}": {
             "get": {
                 "operationId": "events",
@@ -196,6 +240,22 @@ def _reading() -> Json:
         "/healthz": _get("healthz", "Whether this process answers", ("installation",), _STATUS),
         "/readyz": _get("readyz", "Whether a job can be stored", ("installation",), _STATUS),
     }
+
+
+def _job(job: Json) -> Json:
+    known = {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "The `ETag` of the answer that is known.",
+        "schema": {"type": "string"},
+    }
+    summary = "A job as it stands, or once it has its outcome"
+    parameters = [job, _WAIT, known]
+    asked = _get("job", summary, ("jobs",), _ref("Job"), problem.UNKNOWN_JOB, parameters=parameters)
+    told = {"ETag": "Made of the job's last event.", **_APPLIED}
+    asked["get"]["responses"]["200"]["headers"] = _headers(told)
+    asked["get"]["responses"]["304"] = {"description": "It is still as it is known.", "headers": _headers(told)}
+    return asked
 
 
 def _reviewing(job: Json) -> Json:
@@ -257,8 +317,41 @@ def _reviewing(job: Json) -> Json:
     }
 
 
-_BODY = (problem.MALFORMED, problem.TOO_LARGE, problem.BAD_MEDIA_TYPE, problem.INVALID)
+_BODY = (problem.MALFORMED, problem.TOO_SLOW, problem.TOO_LARGE, problem.BAD_MEDIA_TYPE, problem.INVALID)
 """How a body is refused."""
+
+_WAIT: Json = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`wait=n`: stay open for the outcome, up to n seconds (RFC 7240).",
+    "schema": {"type": "string", "examples": ["wait=30"]},
+}
+_APPLIED = {"Preference-Applied": "How long it may have stayed open."}
+_PLACES: Json = {"type": "string", "pattern": r"^[0-9]{1,15}(\.[0-9]{1,18})?(-[0-9]{1,15}(\.[0-9]{1,18})?)*$"}
+_JOBS: Json = {
+    "name": "jobs",
+    "in": "query",
+    "required": True,
+    "description": "Their ids, separated by commas; in the same order when a reader resumes.",
+    "schema": {"type": "string", "pattern": "^[a-z2-7]{26}(,[a-z2-7]{26}){0,49}$"},
+}
+_LINE: Json = {
+    "name": "after",
+    "in": "query",
+    "description": "Only what lies after this `sequence`.",
+    "schema": {"type": "integer", "minimum": 0},
+}
+_LISTING: tuple[Json, ...] = tuple(
+    {"name": name, "in": "query", "description": what, "schema": schema}
+    for name, what, schema in (
+        ("status", "Only with this status; several separated by commas.", {"type": "string"}),
+        ("pipeline", "Only of this pipeline.", {"type": "string"}),
+        ("since", "Only made at this time or later.", {"type": "string", "format": "date-time"}),
+        ("until", "Only made before this time.", {"type": "string", "format": "date-time"}),
+        ("limit", "How many at most; 50 if not said.", {"type": "integer", "minimum": 1, "maximum": 200}),
+        ("cursor", "The `next` of the page before.", {"type": "string", "pattern": r"^[0-9]{1,17}\.[a-z2-7]{26}$"}),
+    )
+)
 
 _STATUS: Json = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
 

@@ -186,6 +186,8 @@ async def test_a_stream_that_was_cut_goes_on_after_a_sequence_number_and_can_be_
         for at, event in enumerate(whole):
             after = await client.responses.retrieve(id, stream=True, starting_after=event.sequence_number)
             assert [e async for e in after] == whole[at + 1 :]
+        beyond = await client.responses.retrieve(id, stream=True, starting_after=numbers[-1] + 10_000)
+        assert [e async for e in beyond] == []
         async with client.responses.stream(response_id=id, starting_after=numbers[4]) as again:
             assert (await again.get_final_response()).output_text == SPEECH
 
