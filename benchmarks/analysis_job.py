@@ -68,8 +68,8 @@ def _step(steps: list[Walked], load: str) -> Measure:
         part=steps[0].name,
         question="time in the step, p50",
         load=load,
-        estimate=estimate([1000 * step.took for step in steps], median),
-        unit="ms",
+        estimate=estimate([step.took for step in steps], median),
+        unit="s",
         detail=f"waits {1000 * median(waited):.1f} ms, works {1000 * median(worked):.1f} ms",
         raw={"waited": dict(summary(waited)), "worked": dict(summary(worked))},
     )

@@ -73,9 +73,9 @@ def test_an_index_is_there_again_and_for_others_at_once(store: Store, tmp_path: 
     other.close()
 
 
-def test_a_document_that_fails_leaves_what_was_there(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_document_that_fails_leaves_what_was_there(store: Store) -> None:
     with pytest.raises(TypeError):
-        store.put("f", "1", KNOWN, [Found("bread:1", "New."), Found("bread:2", object())])  # type: ignore[arg-type]
+        store.put("f", "1", KNOWN, [Found("bread:1", "New."), Found(object(), "More.")])  # type: ignore[arg-type]
     assert store.search("dough", 1) == [BREAD]
     assert store.count() == (3, 3)
 
