@@ -282,6 +282,24 @@ def show(id: JobId, as_json: AsJson = False, url: Url = DEFAULT_URL) -> None:
     typer.echo(job_printout(job, waits=waits))
 
 
+@app.command(short_help="Print everything that is stored of a job.")
+def log(
+    id: JobId,
+    after: Annotated[int, typer.Option(min=0, metavar="N", help="Begin after that sequence number.")] = 0,
+    url: Url = DEFAULT_URL,
+) -> None:
+    """Print everything that is stored of a job by now, one JSON object a line: inputs, token ids and digests included.
+
+    \b
+    Examples:
+      headrace log ID > job.jsonl
+      headrace log ID | jq -c '[.sequence, .event.kind, .event.by]'
+    """
+    with Headrace(url, patience=ASKING) as headrace:
+        for entry in headrace.log(id, after=after):
+            typer.echo(entry.model_dump_json())
+
+
 @app.command(short_help="Stop a job.")
 def cancel(
     id: JobId,

@@ -24,6 +24,7 @@ from tests.unit.scripted_server import (
     AT,
     JOB,
     JOB_REPLY,
+    LOG,
     PIPELINE,
     QUESTION,
     STAGE,
@@ -300,6 +301,23 @@ class TestShow:
         error = {"type": "ValueError", "message": "no mill"}
         server.tell(job={**JOB_REPLY, "status": "failed", "answer": None, "error": error})
         assert "error     ValueError: no mill\n" in run("show", JOB).out
+
+
+class TestLog:
+    def test_every_entry_is_a_line_as_it_is_stored(self, server: ScriptedServer, run: Run) -> None:
+        server.tell(connections=[Connection(2)])
+        said = run("log", JOB)
+        assert [json.loads(line)["event"] for line in said.out.splitlines()] == [entry["event"] for entry in LOG]
+        assert said.status == 0
+
+    def test_it_may_begin_anywhere(self, server: ScriptedServer, run: Run) -> None:
+        server.tell()
+        assert [json.loads(line)["sequence"] for line in run("log", JOB, "--after", "20").out.splitlines()] == [30]
+
+    def test_an_unknown_job_is_one_sentence(self, server: ScriptedServer, run: Run) -> None:
+        server.tell(refusals=[problem(404, "There is no job 'x'.")])
+        said = run("log", "x")
+        assert (said.status, said.out, said.err) == (1, "", "headrace: There is no job 'x'\n")
 
 
 class TestLists:
