@@ -11,6 +11,7 @@ from simpleeval import InvalidExpression, SimpleEval
 
 from actors.exchange import Call, Result, ToolCalls, ToolResults
 from actors.http.egress import Egress, EgressError
+from actors.index.documents import text_of_html
 from actors.pipeline import CallKey, Job, ToolError, stage, tool
 from actors.progress import calling
 from actors.retrieval import Index
@@ -78,7 +79,7 @@ async def http_get(egress: Egress, url: Annotated[str, Field(max_length=2_000)])
         raise ToolError(f"it leads on to {answer.headers.get('location', 'nowhere')}, which is not followed")
     if answer.status != 200:
         raise ToolError(f"it answered {answer.status}")
-    return answer.text
+    return text_of_html(answer.text) if "html" in answer.headers.get("content-type", "") else answer.text
 
 
 TOOLS = Toolbox(calculator, search, http_get)

@@ -37,13 +37,14 @@ def text_of(path: Path, data: bytes) -> str:
         raise NotADocument(f"it is no UTF-8 text (byte {error.start}): convert it to text first") from None
     if "\0" in text:
         raise NotADocument("it is no text: it has null bytes")
-    text = _text_of_html(text) if path.suffix.lower() in HTML else text
+    text = text_of_html(text) if path.suffix.lower() in HTML else text
     if not text.strip():
         raise NotADocument("it has no text")
     return text
 
 
-def _text_of_html(html: str) -> str:
+def text_of_html(html: str) -> str:
+    """What a reader of a page sees of it."""
     page = _Page()
     page.feed(html)
     page.close()

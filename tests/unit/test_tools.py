@@ -62,7 +62,9 @@ class Net(Egress):
 
 
 async def test_a_page_is_its_text() -> None:
-    assert await http_get(Net(Answer(200, body=b"a mill")), "http://a.example/") == "a mill"
+    assert await http_get(Net(Answer(200, body=b"a <mill>")), "http://a.example/") == "a <mill>"
+    page = Answer(200, {"content-type": "text/html; charset=utf-8"}, b"<script>x</script><p>a <b>mill</b>")
+    assert (await http_get(Net(page), "http://a.example/")).strip() == "a mill"
 
 
 @pytest.mark.parametrize(
