@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from pydantic import ValidationError
 
 from actors.contracts.errors import HeadraceError
 from actors.contracts.limits import LIMITS, Limits
-from actors.contracts.subjects import is_tenant
+from actors.contracts.tenant import Tenant, token_of
 
 TRIES = 10
 
@@ -99,11 +100,10 @@ def set_tenant(
       headrace tenants set acme --jobs-per-minute 600 --waiting 1000 --running 100
       headrace tenants set acme --tokens-per-minute 0
     """
-    if not is_tenant(name):
-        raise typer.BadParameter(
-            f"{name!r} is no tenant: up to 26 small letters and digits from 2 to 7, or up to 32 hexadecimal digits",
-            param_hint="NAME",
-        )
+    try:
+        token_of(name)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="NAME") from None
     limits = {
         "jobs_per_minute": jobs_per_minute,
         "waiting": waiting,
@@ -122,31 +122,35 @@ def set_tenant(
 
 async def _all(data: Path, nats_url: str) -> dict[str, Limits]:
     from actors.journal.reached import reached
-    from actors.journal.shelf import Shelf
+    from actors.journal.shelf import TENANTS, Shelf
     from actors.journal.topology import ensure_settings
     from actors.runtime.settings import Settings
 
     async with reached(data, nats_url, "headrace-tenants") as link:
         await ensure_settings(link, replicas=Settings().nats_replicas)
         entries = await Shelf(link, LIMITS, Limits).all()
-    return {entry.name: entry.value for entry in sorted(entries, key=lambda entry: entry.name) if entry.value}
+        names = {entry.name: entry.value.name for entry in await Shelf(link, TENANTS, Tenant).all() if entry.value}
+    return dict(sorted((names.get(entry.name, entry.name), entry.value) for entry in entries if entry.value))
 
 
 async def _set(data: Path, nats_url: str, name: str, wanted: Mapping[str, float | int | None]) -> Limits:
     """Raises HeadraceError for what means nothing, or when others set it again and again."""
     from actors.journal.reached import reached
-    from actors.journal.shelf import Outdated, Shelf
+    from actors.journal.shelf import TENANTS, Outdated, Shelf
     from actors.journal.topology import ensure_settings
     from actors.runtime.settings import Settings
 
     async with reached(data, nats_url, "headrace-tenants") as link:
         await ensure_settings(link, replicas=Settings().nats_replicas)
-        shelf = Shelf(link, LIMITS, Limits)
+        token, shelf, names = token_of(name), Shelf(link, LIMITS, Limits), Shelf(link, TENANTS, Tenant)
+        if (known := await names.get(token)).value is None:
+            with contextlib.suppress(Outdated):
+                await names.put(token, Tenant(name=name), expect=known.seq)
         for _ in range(TRIES):
-            entry = await shelf.get(name)
+            entry = await shelf.get(token)
             try:
                 limits = Limits.model_validate({**(entry.value or Limits()).model_dump(), **wanted})
-                await shelf.put(name, limits, expect=entry.seq)
+                await shelf.put(token, limits, expect=entry.seq)
                 return limits
             except Outdated:
                 continue

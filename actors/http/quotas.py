@@ -143,10 +143,10 @@ class Quotas:
         drain.note(self._clock(), self._ledgers[tenant].ended)
         waits = {one: drain.retry_after(1) if one.more_in is None else math.ceil(one.more_in) for one in spent}
         last = max(waits, key=lambda one: waits[one])
-        wait = max(1, waits[last])
+        wait, allowed = max(1, waits[last]), ALLOWED[last.name].format(most=last.most)
         return Refusal(
             QUOTA,
-            f"{tenant} {ALLOWED[last.name].format(most=last.most)}, and has. Send the same request again in {wait} s.",
+            f"This tenant {allowed}, and has. Send the same request again in {wait} s.",
             headers={"Retry-After": str(wait), **said(accounts)},
             limit=last.name,
             most=last.most,

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
 from typer.testing import CliRunner
 
+from actors.client import AsyncHeadrace
 from actors.contracts.limits import LIMITS, Limits
-from actors.contracts.subjects import LOCAL
+from actors.contracts.subjects import LOCAL, Subject
+from actors.contracts.tenant import token_of
 from actors.engines.scripted import tokens_of
 from actors.journal import Journal
+from actors.journal.api_keys import ApiKeys
 from actors.journal.shelf import Shelf
 from actors.runtime.settings import Settings
 from actors.tenants import tenants
@@ -102,6 +106,21 @@ async def test_tokens_that_were_used_are_limited_by_the_minute(r1: Servers) -> N
         assert 1 <= int(refused.headers["Retry-After"]) <= 60
 
 
+async def test_a_job_that_comes_with_a_tenants_key_waits_in_its_share_and_is_done(r1: Servers) -> None:
+    settings = settings_of(r1)
+    async with served(settings) as http, Journal.open(r1.urls, "test") as journal:
+        keys = {name: await ApiKeys(journal.signals).make(name, now=datetime.now(UTC)) for name in ("acme", "b-co")}
+        shares = {}
+        async with working(settings, *STAGES), AsyncHeadrace(str(http.base_url), api_key=keys["b-co"].text) as client:
+            for name, key in keys.items():
+                headers = {"Authorization": f"Bearer {key.text}"}
+                job = (await http.post(RECITAL, json=GO, headers=headers)).json()["id"]
+                first, *_ = await journal.reader.job(token_of(name), job)
+                shares[name] = Subject.parse(first.subject).share
+            assert (await client.result(job))["text"] == SPEECH
+    assert shares == {"acme": 1, "b-co": 2}
+
+
 async def typed(servers: Servers, *args: str) -> tuple[int, str]:
     """What `headrace tenants` answers, and its exit status."""
     said = await asyncio.to_thread(CliRunner().invoke, tenants, [*args, "--nats-url", servers.url])
@@ -118,3 +137,5 @@ async def test_what_a_tenant_may_have_is_set_and_listed_by_people(r1: Servers) -
     for wrong in (["acme"], ["Acme Inc.", "--weight", "1"], ["acme", "--weight", "0"], ["acme", "--share", "99"]):
         status, _ = await typed(r1, "set", *wrong)
         assert status != 0
+    assert (await typed(r1, "set", "acme-corp.", "--weight", "2"))[0] == 0
+    assert "acme-corp." in (await typed(r1, "list"))[1]

@@ -71,7 +71,7 @@ def test_who_is_asked_to_come_back_is_told_what_to_do() -> None:
     quotas.admit(TENANT, "a")
     refusal = refused(quotas, "b")
     assert re.fullmatch(
-        r"acme may submit 1 jobs in a minute, and has\. Send the same request again in 60 s\.", refusal.detail
+        r"This tenant may submit 1 jobs in a minute, and has\. Send the same request again in 60 s\.", refusal.detail
     )
     assert (refusal.more["limit"], refusal.more["most"]) == ("jobs", 1)
 
