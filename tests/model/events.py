@@ -14,6 +14,7 @@ WORDS = {
     "b": "delta(2 tokens)",
     "F": "step.failed",
     "R": "step.released",
+    "I": "input.required",
     "C": "cancel.requested",
     "K": "completed",
     "X": "failed",
@@ -28,7 +29,7 @@ WORDS = {
 AGAIN = {"W": "V", "V": "V", "P": "Q", "Q": "Q"}
 """What gives a step out again, by what gave it out before."""
 
-HANDOFF, WRITE, OF, DELTA, OUTCOME = "WPVQ", "WV", "VQ", "ab", "KXNED"
+HANDOFF, WRITE, OF, DELTA, OUTCOME, ASK = "WPVQ", "WV", "VQ", "ab", "KXNED", "I"
 
 
 class Fold(NamedTuple):
@@ -52,24 +53,26 @@ def handoffs(log: str) -> tuple[int, ...]:
 
 
 @cache
-def fold(log: str, h: int, closing: str = OUTCOME + HANDOFF, anew: bool = False) -> Fold:
+def fold(log: str, h: int, closing: str = OUTCOME + HANDOFF + ASK, anew: bool = False, costly: bool = False) -> Fold:
     """What a reader of the whole log knows about the h-th hand-off.
 
-    The step begins at the first hand-off that gave it out; `anew` forgets that, and `closing` is what ends it: both are
-    for mutants.
+    The step begins at the first hand-off that gave it out; `anew` forgets that, `closing` is what ends it, and `costly`
+    counts a question as a crash: all for mutants.
     """
     at = handoffs(log)[h]
     first = at if anew else max(i for i in handoffs(log)[: h + 1] if log[i] not in OF)
     end = next((i for i in range(at + 1, len(log)) if log[i] in closing), None)
     step = log[first + 1 : end]
-    verdicts = [event for event in step if event.isdigit() or event in "FR"]
+    if end is not None and log[end] == ASK:
+        step += ASK  # it ends the attempt too
+    verdicts = [event for event in step if event.isdigit() or event in "FR" + ASK]
     starts = [event for event in verdicts if event.isdigit()]
     failures, newest = step.count("F"), "".join(verdicts[-1:])
     return Fold(
         closed=end is not None,
         starts=len(starts),
         failures=failures,
-        crashes=len(starts) - failures - step.count("R"),
+        crashes=len(starts) - failures - step.count("R") - (0 if costly else step.count(ASK)),
         tokens=sum(DELTA.find(event) + 1 for event in step),
         owner="".join(starts[-1:]),
         open=newest.isdigit(),

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from tests.model.events import AGAIN, DELTA, HANDOFF, OF, OUTCOME, WORDS, WRITE, Fold, fold, handoffs
+from tests.model.events import AGAIN, ASK, DELTA, HANDOFF, OF, OUTCOME, WORDS, WRITE, Fold, fold, handoffs
 
 MUTANTS = {
     "no-expected": "workers append without an expected sequence",
@@ -33,6 +33,9 @@ MUTANTS = {
     "due-unlooked": "what is due is given out again although somebody runs it",
     "repair-unasked": "what looks lost is given out again without asking its owner",
     "repair-forgets-cancel": "what looks lost is given out again although it is to be cancelled",
+    "ask-not-closing": "a question does not close its hand-off",
+    "ask-costs": "an attempt that ended with a question counts as a crash",
+    "answer-unlooked": "the ingress stores an answer without looking whether that is still asked",
     "redrive-unnumbered": "a redrive makes a job with a new id every time",
     "redrive-noted-first": "a redrive is noted before its job is made",
 }
@@ -181,6 +184,9 @@ class Protocol:
             yield from self._redrive(s)
         if last in ENDED:
             return
+        if last == ASK or (self._mutant == "answer-unlooked" and ASK in s.log):
+            again = AGAIN[s.log[handoffs(s.log)[-1]]]
+            yield Step(-1, f"somebody answers: the ingress appends {WORDS[again]}", False, self._put(s, again))
         if not s.late:
             yield Step(-1, "the deadline passes", False, s._replace(late=True))
         f = self._fold(s.log, len(s.queue) - 1)
@@ -409,7 +415,7 @@ class Protocol:
         else:
             speaks = s.log[handoffs(s.log)[w.h]] in WRITE
             free = (DELTA[: self.bounds.tokens - w.tokens] or "P") if speaks else "K"
-            costly = "DXR" if is_last else "FXR"
+            costly = ("DXR" if is_last else "FXR") + ASK
         return [(entry, 0) for entry in free + "E" * s.late] + [(entry, 1) for entry in costly]
 
     def _append(self, s: State, i: int, w: Worker, entry: str, cost: int) -> Iterator[Step]:
@@ -463,6 +469,8 @@ class Protocol:
             return "something other than an outcome follows cancel.requested"
         if entry in "CNE":
             return ""
+        if s.log[-1] == ASK and entry not in OF:
+            return "a step that waits for a person went on by itself"
         f, current = fold(s.log, len(s.queue) - 1), w.h == len(s.queue) - 1
         taken = f.open and f.owner != w.claim and self._runs(s, f.owner) and w.asked not in ("n", "s")
         if entry in OF:
@@ -495,7 +503,9 @@ class Protocol:
         """What a worker believes that has read this log."""
         if self._mutant == "handoff-not-closing":
             return fold(log, h, closing=OUTCOME)
-        return fold(log, h, anew=True) if self._mutant == "given-out-anew" else fold(log, h)
+        if self._mutant == "ask-not-closing":
+            return fold(log, h, closing=OUTCOME + HANDOFF)
+        return fold(log, h, anew=self._mutant == "given-out-anew", costly=self._mutant == "ask-costs")
 
     @staticmethod
     def _runs(s: State, claim: str) -> bool:

@@ -9,7 +9,16 @@ from tests.model.protocol import MUTANTS
 from tests.model.search import STUCK, check
 
 FAULTS = 2
-QUICK = ("no-expected", "own-by-attempt", "no-ask", "max-deliver", "given-out-anew", "delay-dropped", "repair-unasked")
+QUICK = (
+    "no-expected",
+    "own-by-attempt",
+    "no-ask",
+    "max-deliver",
+    "given-out-anew",
+    "delay-dropped",
+    "repair-unasked",
+    "ask-not-closing",
+)
 
 
 @pytest.mark.timeout(600)

@@ -194,6 +194,20 @@ MUTANTS = (
         "tests/integration/test_repair.py::test_a_lost_job_is_given_out_again_once[r1]",
     ),
     Mutant(
+        "a question does not close its hand-off",
+        "actors/contracts/fold.py",
+        "            self._closed = isinstance(event, InputRequired) and record.seq > self._seq\n",
+        "",
+        "tests/unit/contracts/test_fold.py::test_a_step_that_asks_is_nobodys_and_has_cost_no_budget",
+    ),
+    Mutant(
+        "an answer is taken for whatever is asked now",
+        "actors/runtime/answer.py",
+        "    if state.question and state.question.n == question:",
+        "    if state.question:",
+        "tests/integration/test_asking.py::test_an_answer_is_checked_taken_once_and_never_for_another_question[r1]",
+    ),
+    Mutant(
         "a repair forgets a cancel",
         "actors/repair.py",
         "            if step.cancel:  # only an outcome may follow that",
