@@ -13,6 +13,7 @@ from pydantic_core import from_json
 from actors.contracts.generation import Prompt, Sampling, chat
 from actors.contracts.retry import Retry
 from actors.engines import Engine, Vllm
+from actors.engines.protocol import as_json
 from actors.exchange import Call, Draft, Grounded, Result, ToolCalls, ToolResults
 from actors.pipeline import Job, stage
 from actors.progress import CHOOSING
@@ -76,7 +77,7 @@ async def _choose(known: ToolResults, offers: Offers, engine: Engine) -> JsonVal
     schema = _choice(call, least=0 if known.turn else 1).model_json_schema()
     written = await engine.whole(prompt, Sampling(max_tokens=max(1, min(CHOICE_TOKENS, room)), schema=schema))
     # A small model may go on until it has no room; the calls that are whole are what it wants.
-    body = from_json(written, allow_partial=True)
+    body = from_json(as_json(written), allow_partial=True)
     wanted = {str(each): each for each in _whole(body.get("calls", ()), call)}
     calls = ToolCalls(
         grounded=known.grounded,

@@ -20,6 +20,11 @@ class EngineError(HeadraceError):
     """The engine cannot work: it did not start, it died, or it hangs. The message says why and what to do."""
 
 
+def as_json(written: str) -> str:
+    """What was written under a JSON schema, as JSON: strings of a bounded length may come with raw control characters."""
+    return "".join(c if c >= " " else " " for c in written)  # seen of xgrammar 0.2, with maxLength
+
+
 class Decoder(Protocol):
     """Turns token ids into text, piece by piece.
 
@@ -137,7 +142,7 @@ class Engine(ABC):
         """
         sampling = Sampling(max_tokens=max_tokens, temperature=temperature, schema=returns.model_json_schema())
         try:
-            return returns.model_validate_json(await self.whole(prompt, sampling))
+            return returns.model_validate_json(as_json(await self.whole(prompt, sampling)))
         except ValidationError as error:
             raise RetryableError(
                 f"the model's {returns.__name__} is not whole after {max_tokens} tokens; raise max_tokens: {error}"

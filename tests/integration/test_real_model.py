@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +13,15 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.chat import ChatCompletionMessageParam
 
-from actors.client import AsyncHeadrace, Patience
+from actors.client import AsyncHeadrace, Headrace, Patience
 from actors.engines import smollm2
-from actors.replies import Completed, Delta, Event, Gap, HandedOff, StepPart, StepStarted
+from actors.replies import Completed, Delta, Event, Gap, HandedOff, Progress, StepPart, StepStarted
+from actors.runtime.settings import DEFAULT_PIPELINES
+from examples.summaries import report
+from tests.checked_pipeline import CHECKER
 from tests.installation import ROOT, Installation, installation
 from tests.streams import read, text_of
+from tests.tiny_model import save_tiny_model
 
 pytestmark = [pytest.mark.vllm, pytest.mark.timeout(400)]
 
@@ -30,8 +35,20 @@ def model() -> str:
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory, model: str) -> Iterator[Installation]:
-    with installation(tmp_path_factory.mktemp("data"), "--model", model) as started:
+def checker() -> Path:
+    """The tiny model that checks what the small one says."""
+    if not CHECKER.is_dir():
+        made = CHECKER.with_name(".tiny.unfinished")
+        made.mkdir(parents=True, exist_ok=True)
+        save_tiny_model(made).rename(CHECKER)
+    return CHECKER
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, model: str, checker: Path) -> Iterator[Installation]:
+    """One start for all: the pipelines that come with Headrace, and both examples."""
+    pipelines = (*DEFAULT_PIPELINES, "examples.summaries:summaries", "tests.checked_pipeline:checked")
+    with installation(tmp_path_factory.mktemp("data"), "--model", model, pipelines=pipelines) as started:
         yield started
 
 
@@ -57,13 +74,68 @@ async def test_a_question_is_retrieved_calculated_written_and_polished(running: 
     assert_ordered(events)
     stages = [event.stage for event in events if isinstance(event, HandedOff)]
     assert stages == ["retrieve", "write", "call_tools", "write", "polish"]
-    assert [event.key for event in events if isinstance(event, StepPart)] == ["call"]
+    assert [event.key for event in events if isinstance(event, StepPart)] == ["choice", "call 0"]
+    told = [(event.message, event.done, event.total) for event in events if isinstance(event, Progress)]
+    assert told == [
+        ("retrieving", None, None),
+        ("passages", 3, 3),
+        ("choosing tools", None, None),
+        ("calling calculator", None, None),
+    ]
     answer = events[-1].answer if isinstance(events[-1], Completed) else {}
     assert "mills/tailrace" in answer["sources"]
-    [calculation] = answer["calculations"]
-    assert {*calculation.split()} & {"7", "45"}
+    assert answer["calls"] == ["calculator(7 * 45) = 315"]
     assert answer["text"] in " ".join(text_of(events).split(" "))
     assert answer["words"] == len(answer["text"].split())
+
+
+async def test_a_model_makes_several_calls_at_once(running: Installation) -> None:
+    async with AsyncHeadrace(running.url, patience=PATIENCE) as client:
+        accepted = await client.submit("analysis", {"text": "What is 3 times 20, and what is 5 plus 6?"})
+        events = [event async for event in client.events(accepted.id)]
+    assert_ordered(events)
+    answer = events[-1].answer if isinstance(events[-1], Completed) else {}
+    assert {"calculator(3 * 20) = 60", "calculator(5 + 6) = 11"} <= set(answer["calls"])
+
+
+async def test_a_page_inside_is_not_read_for_a_stranger(running: Installation) -> None:
+    async with AsyncHeadrace(running.url, patience=PATIENCE) as client:
+        accepted = await client.submit("analysis", {"text": f"What does {running.url}/v1/stages say?"})
+        answer = await client.result(accepted.id)
+    assert any("not public; it is not asked" in call for call in answer["calls"])
+
+
+async def test_a_folder_is_summarised_and_said_again_without_inference(running: Installation, tmp_path: Path) -> None:
+    (tmp_path / "mill.txt").write_text("A tailrace carries the water away from the wheel and back to the river.")
+    (tmp_path / "job.md").write_text("A job is durable from the moment it is accepted.")
+
+    def reported() -> str:
+        with Headrace(running.url, patience=PATIENCE) as headrace:
+            return report(tmp_path, headrace)
+
+    first = await asyncio.to_thread(reported)
+    assert [line for line in first.splitlines() if line.startswith("#")] == ["# Summaries", "## mill.txt", "## job.md"]
+    assert all(len(part.split("\n\n")[1]) > 10 for part in first.split("## ")[1:])
+    assert await asyncio.to_thread(reported) == first
+
+
+async def test_one_model_drafts_and_another_checks(running: Installation) -> None:
+    async with AsyncHeadrace(running.url, patience=PATIENCE) as client:
+        accepted = await client.submit("checked", {"text": "Explain to a child what a mill is."})
+        events = [event async for event in client.events(accepted.id)]
+    assert_ordered(events)
+    stages = [event.stage for event in events if isinstance(event, HandedOff)]
+    assert stages in (["write", "check"], ["write", "check"] * 2, ["write", "check"] * 3)
+    answer = events[-1].answer if isinstance(events[-1], Completed) else {}
+    assert answer["text"].strip()
+    assert len(running.processes("ray::ServeReplica:check:")) == 1
+
+
+def test_the_client_that_readme_shows_works(running: Installation, capsys: pytest.CaptureFixture[str]) -> None:
+    readme = (ROOT / "README.md").read_text()
+    [code] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "headrace.submit(" in block]
+    exec(compile(code.replace("http://127.0.0.1:8000", running.url), "README.md", "exec"), {})
+    assert "'sources': ['mills/tailrace'" in capsys.readouterr().out
 
 
 async def test_jobs_at_once_are_generated_in_one_batch_and_each_is_whole(running: Installation) -> None:
@@ -96,7 +168,7 @@ async def test_a_killed_engine_goes_on_from_the_stored_tokens(running: Installat
         job = await client.job(accepted.id)
     assert_ordered(seen)
     assert text_of(seen).startswith(before)
-    first, second = [event for event in seen if isinstance(event, StepStarted)]
+    first, second = [event for event in seen if isinstance(event, StepStarted) and event.stage == "write"]
     assert (first.attempt, second.attempt) == (1, 2)
     assert second.from_ > 0
     answer = seen[-1].answer if isinstance(seen[-1], Completed) else {}
