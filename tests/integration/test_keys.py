@@ -369,11 +369,12 @@ async def test_what_cannot_be_read_opens_nothing(r1: Servers, monkeypatch: pytes
     async with of_acme(r1) as (http, keys, mine, _):
         await r1.kill()
         monkeypatch.setattr("actors.http.keyring.STALE_S", 0.0)
-        for path in (f"/v1/jobs/{mine.job}", "/v1/pipelines", f"{EVENTS}/{mine.job}", "/v1/models"):
-            for headers in (bearer(keys.acme), bearer(new_api_key().text), {}):
-                answer = await http.get(path, headers=headers)
-                assert answer.status_code == 503, (path, answer.text)
-                assert "Retry-After" in answer.headers
+        paths = (f"/v1/jobs/{mine.job}", "/v1/pipelines", f"{EVENTS}/{mine.job}", "/v1/models")
+        shown: list[dict[str, str]] = [bearer(keys.acme), bearer(new_api_key().text), {}]
+        asked = [http.get(path, headers=headers) for path in paths for headers in shown]
+        for answer in await asyncio.gather(*asked):
+            assert answer.status_code == 503, (answer.url, answer.text)
+            assert "Retry-After" in answer.headers
         assert (await http.get("/healthz")).status_code == 200
         monkeypatch.undo()
         await r1.start()
