@@ -21,7 +21,7 @@ class EngineError(HeadraceError):
 
 
 def as_json(written: str) -> str:
-    """What was written under a JSON schema, as JSON: strings of a bounded length may come with raw control characters."""
+    """What was written under a schema, as JSON: strings of a bounded length may have raw control characters in them."""
     return "".join(c if c >= " " else " " for c in written)  # seen of xgrammar 0.2, with maxLength
 
 
