@@ -15,9 +15,13 @@ from playwright.async_api import Browser, Page, Response, async_playwright
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 MISSING = f"no {', '.join(NAMES)} on the PATH: apt-get install chromium"
 
-FOLLOW = """([path, kinds]) => {
+FOLLOW = """async ([path, kinds, key]) => {
     window.seen = [];
-    const source = new EventSource(path);
+    if (key) {
+        const headers = {Authorization: `Bearer ${key}`};
+        await fetch(`${path}/session`, {method: "POST", credentials: "include", headers}).catch(() => {});
+    }
+    const source = new EventSource(path, {withCredentials: key !== null});
     const tell = (kind, event) => {
         window.seen.push([kind, event.lastEventId, event.data]);
         told(kind, source.readyState);
@@ -48,11 +52,10 @@ async def chromium() -> AsyncIterator[Browser]:
         await browser.close()
 
 
-async def blank_page(browser: Browser, url: str) -> Page:
-    """An empty page of this origin, which the server itself need not have."""
+async def some_page(browser: Browser, url: str) -> Page:
+    """A page of this origin."""
     page = await browser.new_page()
-    await page.route("**/page", lambda route: route.fulfill(body="<!doctype html>", content_type="text/html"))
-    await page.goto(f"{url}/page")
+    await page.goto(f"{url}/healthz")
     return page
 
 
@@ -67,13 +70,13 @@ class Reader:
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
-    async def at(cls, browser: Browser, url: str, path: str) -> Reader:
-        """A reader on a page of this origin."""
-        page = await blank_page(browser, url)
+    async def at(cls, browser: Browser, url: str, path: str, key: str | None = None) -> Reader:
+        """A reader on a page of this origin; with a key it begins a session first."""
+        page = await some_page(browser, url)
         reader = cls(page)
         await page.expose_function("told", reader._told)
         page.on("response", reader._answered)
-        await page.evaluate(FOLLOW, [path, [*KINDS, *OUTCOMES]])
+        await page.evaluate(FOLLOW, [path, [*KINDS, *OUTCOMES], key])
         return reader
 
     async def until(self, kind: str, times: int = 1) -> None:

@@ -10,6 +10,8 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random, SystemRandom
 
@@ -22,7 +24,8 @@ from actors.journal import Journal
 from actors.journal.server_config import free_ports, is_free
 from actors.journal.topology import ensure
 from actors.results import results
-from tests.browser.chromium import MISSING, OUTCOMES, Reader, blank_page, chromium, installed
+from tests.browser.chromium import MISSING, OUTCOMES, Reader, chromium, installed, some_page
+from tests.callers import bearer, key_office
 from tests.chaos.crew import ACK_WAIT_S, Crew, Post
 from tests.chaos.history import Pen
 from tests.chaos.stories import story
@@ -44,6 +47,8 @@ PORTION = (400, 800)
 """After how many bytes: not in an answer's headers, as Chromium takes what it has of them for all of them."""
 BACKSTOP_S = 120.0
 
+TALES = ("tests.slow_pipeline:tales",)
+
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(300)]
 
 
@@ -56,18 +61,18 @@ async def browser() -> AsyncIterator[Browser]:
         yield opened
 
 
-async def submit(url: str, pipeline: str, input: dict[str, str]) -> str:
-    async with AsyncHeadrace(url, patience=STUBBORN) as client:
+async def submit(url: str, pipeline: str, input: dict[str, str], key: str | None = None) -> str:
+    async with AsyncHeadrace(url, api_key=key, patience=STUBBORN) as client:
         return (await client.submit(pipeline, input)).id
 
 
-async def assert_whole(reader: Reader, url: str, job: str, text: str) -> None:
+async def assert_whole(reader: Reader, url: str, job: str, text: str, key: str | None = None) -> None:
     """It saw each event once and in order, the outcome last: what one who reads all of it afterwards sees.
 
     The page passes over nothing, so an event that came twice would be there twice.
     """
     seen = await reader.events()
-    async with httpx.AsyncClient(base_url=url, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=url, timeout=30, headers=bearer(key) if key else {}) as http:
         stored = (await hear(http, job)).events
     numbers = [data["n"] for _, _, data in seen]
     assert numbers == sorted(set(numbers))
@@ -80,12 +85,12 @@ async def assert_whole(reader: Reader, url: str, job: str, text: str) -> None:
 
 def assert_stopped_by_itself(reader: Reader) -> None:
     """The page opened one EventSource and never another; what told that to stop was a 204, after the outcome."""
-    statuses = [answer.status for answer in reader.answers]
+    statuses = [answer.status for answer in reader.answers if not answer.url.endswith("/session")]
     assert statuses == [200] * (len(statuses) - 1) + [204]
 
 
 async def test_a_reader_whose_connection_is_cut_resumes_by_itself(browser: Browser, r1: Servers) -> None:
-    settings = settings_for(r1).model_copy(update={"pipelines": ("tests.slow_pipeline:tales",)})
+    settings = settings_for(r1).model_copy(update={"pipelines": TALES})
     rng = Random(SEED)
 
     async def read(url: str, name: str) -> None:
@@ -131,7 +136,7 @@ async def test_a_reader_whose_result_actor_is_killed_resumes_by_itself(
 
 
 async def test_a_reader_that_comes_back_while_the_log_is_away_resumes_by_itself(browser: Browser, r1: Servers) -> None:
-    settings = settings_for(r1).model_copy(update={"pipelines": ("tests.slow_pipeline:tales",)})
+    settings = settings_for(r1).model_copy(update={"pipelines": TALES})
     async with listening(settings) as url, relay(url) as wire, asyncio.timeout(BACKSTOP_S):
         job = await submit(url, "tales", {"name": "a drought"})
         reader = await Reader.at(browser, wire.url, f"{EVENTS}/{job}")
@@ -146,12 +151,46 @@ async def test_a_reader_that_comes_back_while_the_log_is_away_resumes_by_itself(
         assert_stopped_by_itself(reader)
 
 
+async def test_a_page_of_another_origin_reads_by_a_session_and_its_key_is_in_no_url(
+    browser: Browser, r1: Servers
+) -> None:
+    [port] = free_ports(1, is_free)
+    url = f"http://127.0.0.1:{port}"
+    async with (
+        relay(url) as elsewhere,
+        relay(url) as foreign,
+        relay(url) as wire,
+        key_office(r1) as office,
+        asyncio.timeout(BACKSTOP_S),
+        AsyncExitStack() as stack,
+    ):
+        settings = settings_for(r1, cors_origins=elsewhere.url).model_copy(update={"pipelines": TALES})
+        await stack.enter_async_context(listening(settings, port=port))
+        key = (await office.make("acme", now=datetime.now(UTC))).text
+        job = await submit(url, "tales", {"name": "a secret"}, key)
+        path = f"{wire.url}{EVENTS}/{job}"
+        reader = await Reader.at(browser, elsewhere.url, path, key)
+        await reader.until("handoff")
+        wire.cut()
+        await stack.enter_async_context(working(settings, "tell", "count"))
+        await reader.until_closed()
+        await assert_whole(reader, url, job, WORDS, key)
+        assert_stopped_by_itself(reader)
+        assert len(reader.answers) > 2
+        assert not [answer for answer in reader.answers if key in answer.url]
+
+        foreigner = await Reader.at(browser, foreign.url, path, key)
+        await foreigner.until_closed()
+        assert await foreigner.events() == []
+
+
 async def test_what_the_guide_shows_for_a_page_fills_it_with_what_is_said(browser: Browser, r1: Servers) -> None:
     [code] = re.findall(r"```js\n(.*?)```", GUIDE, re.DOTALL)
-    settings = settings_for(r1).model_copy(update={"pipelines": ("tests.slow_pipeline:tales",)})
+    settings = settings_for(r1).model_copy(update={"pipelines": TALES})
     async with listening(settings) as url, working(settings, "tell", "count"), asyncio.timeout(BACKSTOP_S):
         job = await submit(url, "tales", {"name": "a guide"})
-        shown = await blank_page(browser, url)
+        shown = await some_page(browser, url)
+        await shown.evaluate("document.body.replaceChildren()")
         ended = await shown.evaluate(
             f"id => new Promise(done => {{ const page = document.body, ended = (...how) => done(how); {code} }})", job
         )
