@@ -8,6 +8,7 @@ from actors.contracts.conversation import CALLS, TEXT, Conversation, Decision, R
 from actors.contracts.errors import RetryableError
 from actors.contracts.generation import JsonSchema, Prompt, Sampling
 from actors.engines import Engine
+from actors.engines.protocol import as_json
 from actors.functions import calls_schema, choosing, fitting
 from actors.inference import write
 from actors.pipeline import Job, Pipeline
@@ -47,7 +48,7 @@ async def _decide(conversation: Conversation, engine: Engine) -> JsonValue:
     prompt = choosing(conversation)
     written = await engine.whole(prompt, _sampling(conversation, prompt, schema, engine))
     try:
-        decision = Decision.model_validate_json(written)
+        decision = Decision.model_validate_json(as_json(written))
     except ValidationError as error:
         if written.finish_reason != "length":
             raise RetryableError("the model's decision on what to call is none") from error
@@ -58,7 +59,8 @@ async def _decide(conversation: Conversation, engine: Engine) -> JsonValue:
 async def _fit(conversation: Conversation, schema: JsonSchema, engine: Engine) -> JsonValue:
     prompt = fitting(conversation, schema)
     written = await engine.whole(prompt, _sampling(conversation, prompt, schema, engine))
-    return Reply(text=written, finish_reason="length" if written.finish_reason == "length" else "stop").model_dump()
+    reason = "length" if written.finish_reason == "length" else "stop"
+    return Reply(text=as_json(written), finish_reason=reason).model_dump()
 
 
 def _sampling(conversation: Conversation, prompt: Prompt, schema: JsonSchema, engine: Engine) -> Sampling:

@@ -34,6 +34,7 @@ from actors.http.head import Head
 from actors.http.keyring import Keyring
 from actors.http.preference import preference_of
 from actors.http.problem import UNKNOWN_PIPELINE, Refusal, answer_with_problems, unavailable, unknown_job
+from actors.http.prompts import Prompts
 from actors.http.quotas import Quotas
 from actors.http.reference import document
 from actors.http.submission import Form, key_of
@@ -118,7 +119,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
     )
     questions = Questions(log, carrier, patience=patience, now=now)
     review = Review(log, pipelines, carrier, patience=patience, now=now)
-    openai = OpenAI(log, pipelines.values(), _model(settings), carrier, reception, waiting, now=now)
+    openai = OpenAI(log, pipelines.values(), _model(settings), carrier, reception, waiting, Prompts(settings), now=now)
     forms = [Form(pipeline, max_deadline=settings.max_deadline) for pipeline in pipelines.values()]
     app = FastAPI(title="Headrace", redoc_url=None, redirect_slashes=False, lifespan=actor.running)
     app.openapi_schema = document(forms)

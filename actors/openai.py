@@ -28,6 +28,7 @@ from actors.http.openai_answers import Asked, ChatStream, Json, ResponseStream
 from actors.http.openai_items import called
 from actors.http.openai_requests import NOTHING, Before, CreateChat, CreateResponse, asked_of, read_request
 from actors.http.problem import Refusal, answer_refusals
+from actors.http.prompts import Prompts
 from actors.http.stream import EventStream
 from actors.http.submission import key_of
 from actors.http.waiting import Waiting, while_there
@@ -66,6 +67,7 @@ class OpenAI:
         carrier: Carrier,
         reception: Reception,
         waiting: Waiting,
+        prompts: Prompts,
         *,
         now: Clock,
         patience: float = STREAM_LIFE_S,
@@ -78,6 +80,7 @@ class OpenAI:
         self._carrier = carrier
         self._reception = reception
         self._waiting = waiting
+        self._prompts = prompts
         self._now = now
         self._patience = patience
 
@@ -193,7 +196,8 @@ class OpenAI:
     ) -> Received:
         pipeline = self._pipeline(wanted.model)
         before = await self._before(request, wanted) if isinstance(wanted, CreateResponse) else NOTHING
-        asked = asked_of(pipeline.name, wanted, body, before)
+        asked, conversation = asked_of(pipeline.name, wanted, body, before)
+        await self._prompts.expect_room(pipeline, conversation)
         tenant = caller_of(request).tenant
         return await self._carrier.carry(self._reception.receive(tenant, pipeline, asked, key, author(request)))
 

@@ -101,6 +101,10 @@ class Engine(ABC):
     def context(self) -> int:
         """The most tokens that prompt and output may have together."""
 
+    def count(self, text: str) -> int | None:
+        """How many tokens plain text has, also before it is opened; None where that is not known. It may take long."""
+        return None
+
     @abstractmethod
     def encode(self, prompt: Prompt) -> list[int]:
         """The token ids of a prompt; a conversation goes through the model's own template."""

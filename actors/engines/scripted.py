@@ -85,6 +85,9 @@ class Scripted(Engine):
     cues: tuple[Cue, ...] = ()
     gate: asyncio.Event | None = None
     model: str | None = None
+    takes: int = 1_000_000
+    """The most tokens that prompt and output may have together."""
+
     computed: dict[str, int] = field(default_factory=dict)
     """Tokens made for each request, thrown-away ones included."""
 
@@ -113,7 +116,10 @@ class Scripted(Engine):
 
     @property
     def context(self) -> int:
-        return 1_000_000
+        return self.takes
+
+    def count(self, text: str) -> int | None:
+        return len(tokens_of(text))
 
     def encode(self, prompt: Prompt) -> list[int]:
         return tokens_of(_text_of(prompt))

@@ -10,7 +10,7 @@ import os
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -146,6 +146,10 @@ class Vllm(Engine):
     @property
     def context(self) -> int:
         return self.max_model_len
+
+    def count(self, text: str) -> int | None:
+        file = Path(self.model or "").expanduser() / "tokenizer.json"
+        return len(_counting(file).encode(text, add_special_tokens=False).ids) if file.is_file() else None
 
     def encode(self, prompt: Prompt) -> list[int]:
         if isinstance(prompt, str):
@@ -286,6 +290,16 @@ async def _outputs(
         raise RetryableError(f"vLLM could not go on with a request: {error.__cause__ or error}") from error
     except (VLLMValidationError, ValueError) as error:
         raise TerminalError(f"vLLM refuses this request: {error}") from error
+
+
+@lru_cache(maxsize=4)
+def _counting(file: Path) -> Any:
+    """A tokenizer without its model, which is there in a moment."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(file))
+    tokenizer.no_truncation()
+    return tokenizer
 
 
 def _decode_of(tokenizer: Any) -> Callable[[list[int]], str]:

@@ -11,6 +11,7 @@ from actors.http.problem import INVALID, Kind, Refusal
 
 UNSUPPORTED = Kind("unsupported-parameter", 400, "This is not supported here")
 INVALID_VALUE = Kind("invalid-value", 400, "A value does not fit")
+CONTEXT_EXCEEDED = Kind("context-length-exceeded", 400, "It is more than the model takes")
 MODEL_NOT_FOUND = Kind("model-not-found", 404, "There is no such model")
 RESPONSE_NOT_FOUND = Kind("response-not-found", 404, "There is no such response")
 NOT_IN_BACKGROUND = Kind("not-in-background", 400, "Only responses in the background are cancelled")

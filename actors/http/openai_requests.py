@@ -200,8 +200,8 @@ def read_request(model: type[M], body: bytes | bytearray) -> M:
 
 def asked_of(
     pipeline: str, request: CreateResponse | CreateChat, body: bytes | bytearray, before: Before = NOTHING
-) -> Asked:
-    """The submission that a request comes to. Another request under the same key is another body, as it was sent.
+) -> tuple[Asked, Conversation]:
+    """The submission that a request comes to, and what is said in it. Another body, as it was sent, is another request.
 
     Raises Refusal.
     """
@@ -213,7 +213,7 @@ def asked_of(
         raise malformed("a number in it is too large to be kept") from None
     lane: Lane = "standard" if conversation.asked["background"] else "interactive"
     submission = Submission(input=conversation, lane=lane, metadata=request.metadata)
-    return Asked(submission, fingerprint, len(body))
+    return Asked(submission, fingerprint, len(body)), conversation
 
 
 def _conversation(

@@ -378,6 +378,27 @@ async def test_what_is_not_supported_is_refused_by_name_and_leaves_no_trace(
         assert await stored(journal_r1) == 0
 
 
+async def test_a_prompt_that_is_too_long_for_the_model_is_refused_at_the_door(
+    r1: Servers, journal_r1: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talker, "takes", 50)
+    async with serving(r1, "talk") as client:
+        long = "wheel " * 60
+        for path, body, param in (
+            ("/responses", {**ASK, "input": long}, "input"),
+            ("/responses", {**ASK, "instructions": long}, "input"),
+            ("/chat/completions", {**CHAT, "messages": [{"role": "user", "content": long}]}, "messages"),
+            ("/responses", {**ASK, "max_output_tokens": 51}, "max_output_tokens"),
+            ("/chat/completions", {**CHAT, "max_tokens": 51}, "max_tokens"),
+        ):
+            with pytest.raises(openai.BadRequestError) as refused:
+                await client.post(path, body=body, cast_to=object)
+            assert (refused.value.code, refused.value.param) == ("context_length_exceeded", param)
+        assert await stored(journal_r1) == 0
+        said: Any = [{"role": "assistant", "content": long}, {"role": "user", "content": "wheel " * 10}]
+        assert (await client.chat.completions.create(model=MODEL, messages=said, max_tokens=50)).choices
+
+
 async def test_every_error_under_these_paths_is_one_of_openai(r1: Servers) -> None:
     async with serving(r1) as client:
         refusals: list[tuple[str, str, Any, int, str]] = [

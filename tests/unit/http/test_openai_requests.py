@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_named(sent: dict[str, Any], param: str, code: str)
 
 def test_another_request_has_another_fingerprint_and_the_order_of_its_fields_does_not_count() -> None:
     def fingerprint(body: bytes, pipeline: str = "chat") -> str:
-        return asked_of(pipeline, read_request(CreateResponse, body), body).fingerprint
+        return asked_of(pipeline, read_request(CreateResponse, body), body)[0].fingerprint
 
     first = fingerprint(b'{"model": "chat", "input": "go"}')
     assert fingerprint(b'{"input":"go","model":"chat"}') == first
@@ -96,5 +96,5 @@ def test_another_request_has_another_fingerprint_and_the_order_of_its_fields_doe
 
 def test_who_waits_goes_before_who_does_not() -> None:
     waits, later = b'{"model": "chat", "input": "go"}', b'{"model": "chat", "input": "go", "background": true}'
-    lanes = [asked_of("chat", read_request(CreateResponse, body), body).submission.lane for body in (waits, later)]
+    lanes = [asked_of("chat", read_request(CreateResponse, body), body)[0].submission.lane for body in (waits, later)]
     assert lanes == ["interactive", "standard"]
