@@ -59,8 +59,8 @@ async def _decide(conversation: Conversation, engine: Engine) -> JsonValue:
 async def _fit(conversation: Conversation, schema: JsonSchema, engine: Engine) -> JsonValue:
     prompt = fitting(conversation, schema)
     written = await engine.whole(prompt, _sampling(conversation, prompt, schema, engine))
-    reason = "length" if written.finish_reason == "length" else "stop"
-    return Reply(text=as_json(written), finish_reason=reason).model_dump()
+    is_cut = written.finish_reason == "length"
+    return Reply(text=as_json(written), finish_reason="length" if is_cut else "stop").model_dump()
 
 
 def _sampling(conversation: Conversation, prompt: Prompt, schema: JsonSchema, engine: Engine) -> Sampling:
