@@ -22,7 +22,7 @@ from benchmarks.wire import Address, Connection
 STAGE = surge.entry.name
 TOKENS = 8
 LOOK_EVERY_S = 0.25
-DRAIN_S = 240.0
+DRAIN_S = 400.0
 SETTLE_S = 40.0
 """How long the replicas may take to be as few again as there is work for."""
 

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from actors.contracts.events import Record
-from actors.contracts.subjects import LANES, Lane, Queue, Subject, arrivals_subject
+from actors.contracts.subjects import LANES, Lane, Queue, arrivals_subject
 from actors.journal.connection import ANSWER_S, Link, Unanswered
 from actors.journal.lag import queues_of
 from actors.journal.topology import JOBS, NS
@@ -35,6 +36,10 @@ LONGEST_PAUSE_S = 1.0
 GIVE_BACK_S = 0.1
 """After how many seconds a hand-off that nobody takes any more is given out again. At once, the server would give it to
 the pull that it came by, over and over, until its deliveries are used up."""
+
+SETTLED_S = 0.1
+"""What is stored may be told of a moment before a pull that does not wait is given it, in seconds: so long a queue that
+was told of is asked again, though it seemed empty."""
 
 LANE_TURN = 20
 """Where more urgent lanes take every slot, each so many-th goes to a lane that would not have been asked: none is ever
@@ -117,7 +122,7 @@ class Puller:
         self._turns = {lane: Turns(weight) for lane in self._lanes}
         self._queues = {queue.token: queue for queue in (Queue(stage, lane) for lane in self._lanes)}
         self._passed = dict.fromkeys(self._lanes, 0)
-        self._waits: set[str] = set()
+        self._waits: dict[str, float] = {}
         self._blind: deque[str] = deque()
         self._acks = Acks(link)
         self._arrived: deque[Delivery] = deque()
@@ -191,24 +196,31 @@ class Puller:
             self._know(queue)
         self._unlisted = False
 
-    def _know(self, queue: Queue) -> None:
+    def _know(self, queue: Queue, told_at: float = -math.inf) -> None:
         if queue.lane in self._lanes and queue.token not in self._queues:
             self._queues[queue.token] = queue
             self._blind.append(queue.token)
         if queue.share and queue.token in self._queues:
-            self._waits.add(queue.token)
+            self._waits[queue.token] = told_at
 
     async def _sweep(self) -> None:
         if self._blind:
             self._blind.rotate(-1)
-            self._waits.update(token for token in (self._blind[0],) if token not in self._standing)
+            if self._blind[0] not in self._standing:
+                self._waits.setdefault(self._blind[0], -math.inf)
         due = [lane for lane in self._lanes if self._passed[lane] >= LANE_TURN - 1]
-        for lane in sorted(self._lanes, key=lambda lane: lane not in due):
-            if not self._closing and (room := self._room() - len(self._arrived)) > 0:
-                await self._sweep_lane(lane, room)
-                self._passed[lane] = 0
-            else:
-                self._passed[lane] += len(self._arrived)
+        asked = set[Lane]()
+        for lane in (*due, *self._lanes):
+            if (places := self._places) > 0:
+                await self._sweep_lane(lane, 1 if lane in due and lane not in asked else places)
+                asked.add(lane)
+        for lane in self._lanes:
+            self._passed[lane] = 0 if lane in asked else self._passed[lane] + len(self._arrived)
+
+    @property
+    def _places(self) -> int:
+        """How many more hand-offs fit."""
+        return 0 if self._closing else self._room() - len(self._arrived)
 
     async def _sweep_lane(self, lane: Lane, room: int) -> None:
         """Take what waits in a lane, as far as there is room: from each share in turn until it has no more."""
@@ -218,11 +230,14 @@ class Puller:
         }
         while asked and room > 0 and not self._closing:
             share, places = turns.next(asked, room)
+            asked_at = asyncio.get_running_loop().time()
             swept = await self._pull_now(asked[share], places)
             turns.took(share, took := places - swept.left)
             room -= took
             if swept.left or not swept.behind:
-                self._waits.discard(asked.pop(share).token)
+                token = asked.pop(share).token
+                if self._waits.get(token, 0.0) < asked_at - SETTLED_S:
+                    self._waits.pop(token, None)
 
     async def _pull_now(self, queue: Queue, room: int) -> _Sweep:
         """Whatever waits in a queue, as far as there is room."""
@@ -295,7 +310,7 @@ class Puller:
             return
         self._standing.pop(token, None)
         if status is None:
-            await self._arrive_unasked(Delivery.of(message))
+            await self._arrive_unasked(Delivery.of(message), self._queues[token])
         elif status not in ("404", "408"):
             log.info("a standing pull ended", extra={"action": "pull_ended", "stage": self._stage, "reason": status})
             self._ended_oddly += 1
@@ -309,23 +324,22 @@ class Puller:
         self._resting.discard(token)
         self._woken.set()
 
-    async def _arrive_unasked(self, delivery: Delivery) -> None:
+    async def _arrive_unasked(self, delivery: Delivery, queue: Queue) -> None:
         expected = len(self._arrived) + (self._asking.left if self._asking else 0)
-        subject = Subject.parse(delivery.record.subject)
         if fits := not self._closing and self._room() > expected:
             self._arrived.append(delivery)
-            self._turns[subject.lane].took(subject.share, 1)
+            self._turns[queue.lane].took(queue.share, 1)
         else:
             await self._acks.again(delivery.ack)
-        if subject.share and (delivery.behind or not fits):
-            self._waits.add(Queue(self._stage, subject.lane, subject.share).token)
+        if queue.share and (delivery.behind or not fits):
+            self._waits.setdefault(queue.token, -math.inf)
 
     async def _on_word(self, message: Msg) -> None:
         """Something has come to a queue; where a pull stands, that brings it."""
         queue = Queue.parse(f"{self._stage}-{message.subject.rpartition('.')[2]}")
         if queue and queue.token not in self._standing:
             known = queue.token in self._queues
-            self._know(queue)
+            self._know(queue, asyncio.get_running_loop().time())
             if not known:
                 self._woken.set()
 

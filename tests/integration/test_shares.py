@@ -12,9 +12,9 @@ import pytest
 from actors.clock import Clock
 from actors.contracts.events import Aborted, Completed
 from actors.contracts.limits import LIMITS, Limits
-from actors.contracts.subjects import LANES, LOCAL, Lane, Queue, Subject
+from actors.contracts.subjects import LANES, LOCAL, Lane, Queue, Subject, arrivals_subject
 from actors.engines import Scripted
-from actors.journal import Journal
+from actors.journal import Appender, Journal, pull
 from actors.journal.lag import flow_of, queues_of, stage_lag
 from actors.journal.mirror import Mirror
 from actors.journal.pull import LANE_TURN, Acks, Delivery, Puller, equal
@@ -141,8 +141,7 @@ async def test_a_busy_worker_is_told_of_the_first_job_of_a_new_tenant(journal: J
     async with pulling(journal, Slots(1)) as puller:
         await take_one_by_one(puller, 3)
         await post(journal, LIGHT)
-        while Queue("write", "standard", LIGHT).token not in puller._waits:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await _told(puller, Queue("write", "standard", LIGHT))
         assert [share_of(delivery) for delivery in await take(puller)] == [LIGHT]
 
 
@@ -155,6 +154,36 @@ async def test_an_idle_worker_gets_the_first_job_of_a_new_tenant(journal: Journa
                 await journal.pulls.request("$JS.API.INFO")
             await post(journal, LIGHT)
             assert [share_of(delivery) for delivery in await asking] == [LIGHT]
+
+
+@R1
+async def test_a_queue_that_was_told_of_and_seemed_empty_is_asked_again(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pull, "SETTLED_S", 60.0)
+    for share in range(3, 20):  # so many that it is not found blindly
+        await post(journal, share, 0)
+    await post(journal, LIGHT, 0)
+    await post(journal, HEAVY, 60)
+    async with pulling(journal, Slots(1)) as puller:
+        await take_one_by_one(puller, 5)
+        puller._waits.clear()
+        await journal.appends.send(arrivals_subject("write", "standard-02"))
+        await _told(puller, Queue("write", "standard", LIGHT))
+        assert [share_of(delivery) for delivery in await take(puller)] == [HEAVY]
+        monkeypatch.setattr(Appender, "_tell_arrival", _say_nothing)
+        await post(journal, LIGHT)
+        assert [share_of(delivery) for delivery in await take(puller)] == [LIGHT]
+
+
+async def _say_nothing(_: Appender, place: Subject) -> None:
+    pass
+
+
+async def _told(puller: Puller, queue: Queue) -> None:
+    async with asyncio.timeout(BACKSTOP_S):
+        while queue.token not in puller._waits:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 @R1
@@ -178,6 +207,18 @@ async def test_no_lane_is_starved_by_those_that_go_first(journal: Journal) -> No
         taken = [lane_of(delivery) for delivery in await take_one_by_one(puller, turns)]
     assert Counter(taken) == {"interactive": turns - 4, "standard": 2, "batch": 2}
     assert taken[: LANE_TURN - 1] == ["interactive"] * (LANE_TURN - 1)
+
+
+@R1
+async def test_the_turn_of_a_lane_that_was_passed_over_is_one_slot_however_many_are_free(journal: Journal) -> None:
+    for lane in LANES:
+        await post(journal, 0, 2 * LANE_TURN, lane)
+    room = Slots(1)
+    async with pulling(journal, room) as puller:
+        await take_one_by_one(puller, LANE_TURN - 1)
+        room.free = 8
+        taken = Counter(lane_of(delivery) for delivery in await take(puller))
+    assert taken == {"interactive": 6, "standard": 1, "batch": 1}
 
 
 @R1
