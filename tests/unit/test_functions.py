@@ -59,8 +59,9 @@ def test_a_model_that_may_answer_may_write_no_call() -> None:
 def test_the_functions_are_told_in_one_system_turn_with_what_was_there() -> None:
     said = [Said(role="system", content="Be brief."), Said(role="user", content="Grow!")]
     asked = Conversation(messages=said, functions=[GROW, PLAIN])
-    first, second = choosing(asked)
-    assert isinstance(first, Turn)
+    told_first = choosing(asked)
+    assert not isinstance(told_first, str)
+    first, second = told_first
     assert second == Turn("user", "Grow!")
     assert first.role == "system"
     assert first.content.startswith("Be brief.\n\n")
