@@ -51,6 +51,7 @@ LANE = Question(
     light=Sender(LIGHT_PER_S, "interactive"),
     heavy=Sender(8 * LIGHT_PER_S, "batch"),
     ratio=1.25,
+    gap="p99",
     bar=Bar(most=1),
 )
 TENANT = Question(
@@ -60,6 +61,7 @@ TENANT = Question(
     light=Sender(LIGHT_PER_S, tenant="light", share=LIGHT),
     heavy=Sender(50 * LIGHT_PER_S, tenant="heavy", share=HEAVY),
     ratio=1.0,
+    gap="mean",
     bar=Bar(most=1.5),
 )
 
@@ -70,8 +72,8 @@ class Plan:
 
     blocks: int = 3
     seconds: float = 18.0
-    contest_s: float = 24.0
-    rounds: int = 4
+    contest_s: float = 21.0
+    rounds: int = 3
     append_s: float = 1.5
     jobs: int = 30
 

@@ -22,8 +22,8 @@ def test_a_job_waits_from_its_hand_off_to_its_start_and_the_starts_of_others_bet
 
 
 def test_a_gap_is_the_time_between_two_ends() -> None:
-    heard = Heard(ended={"a": at(1), "b": at(3), "c": at(2)})
-    assert heard.gap(["a", "b", "c", "never ended"]) == 1.0
+    heard = Heard(ended={"a": at(1), "b": at(4), "c": at(2)})
+    assert heard.gaps(["a", "b", "c", "never ended"]) == [1.0, 2.0]
 
 
 @pytest.mark.parametrize(
