@@ -292,7 +292,7 @@ async def test_an_id_that_no_job_has_is_not_found(http: httpx.AsyncClient) -> No
 
 
 async def test_what_there_is_not_is_a_problem_too(http: httpx.AsyncClient) -> None:
-    for path in ("/", "/v1", "/v1/jobs", "/v1/jobs/a/b", "/v1/events/", "/v1/events/a/b", "/v1/stages/"):
+    for path in ("/", "/v1", "/v1/jobs/a/b", "/v1/events/", "/v1/events/a/b", "/v1/stages/"):
         assert_problem(await http.get(path), 404, "not-found")
     for method, path, allowed in (
         ("DELETE", "/v1/stages", "GET, HEAD"),
