@@ -77,10 +77,16 @@ class Plan:
 QUICK = Plan(seconds=2.0, ramp_s=0.5, rounds=1, share=0.25, most=2)
 
 
+async def scale(installed: Installed, stage: Stage, replicas: int) -> None:
+    """Give a stage so many replicas; those that it has stay, because it is the same version."""
+    await installed.deploy(stage.name, replicas, version=NAME)
+    await installed.ready({stage.name: replicas})
+
+
 async def take(installed: Installed, client: Client, of: Study, plan: Plan, point: Point) -> None:
     """Give the stage so many replicas, and keep all users busy: for a while, and until a few jobs have ended."""
     series = point.series
-    await installed.scale(series.stage.name, point.replicas)
+    await scale(installed, series.stage, point.replicas)
     asked: dict[str, JsonValue] = {"text": TEXT, "tokens": series.tokens, "rounds": series.rounds}
     begin = time.time() + plan.ramp_s
     end, ended = begin + plan.seconds, list[Followed]()
@@ -108,11 +114,14 @@ async def curves(of: Study, plan: Plan, prices: Prices) -> list[Curve]:
         data, path = stack.enter_context(data_folder()), f"benchmarks.pipelines:{of.pipeline.name}"
         installed = await stack.enter_async_context(Installed(data, (path,), model))
         client = stack.enter_context(closing(Client(installed.address)))
+        for series in of.series:  # what was there first is another version, and would be replaced while it is measured
+            await scale(installed, series.stage, 0)
+            await scale(installed, series.stage, 1)
         for turn in range(plan.rounds):
             for series, own in groupby(points if turn % 2 == 0 else points[::-1], lambda point: point.series):
                 for point in own:
                     await take(installed, client, of, plan, point)
-                await installed.scale(series.stage.name, 1)
+                await scale(installed, series.stage, 1)
     return [
         Curve(tuple(p for p in points if p.series is series), _other(of, series), prices, of.on_gpus)
         for series in of.series
