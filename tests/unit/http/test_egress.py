@@ -2,11 +2,19 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpcore
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from actors.contracts.errors import HeadraceError
 from actors.http.egress import Answer, Egress, EgressError, EgressRefused, Resolve, is_public, networks
@@ -202,6 +210,34 @@ async def test_what_is_no_http_is_an_error() -> None:
         site.answer = b"SSH-2.0-OpenSSH\r\n\r\n"
         with pytest.raises(EgressError, match="could not be asked"):
             await Egress(LOOPBACK).get(f"http://127.0.0.1:{site.port}/")
+
+
+def a_certificate(folder: Path) -> ssl.SSLContext:
+    """What a server shows that nobody vouches for."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "inside.example")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(1), now + timedelta(1))
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "cert.pem").write_bytes(pem + made.sign(key, SHA256()).public_bytes(Encoding.PEM))
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(folder / "cert.pem")
+    return context
+
+
+async def test_an_address_does_not_stand_in_for_a_certificate(tmp_path: Path) -> None:
+    asked: list[bytes] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(await reader.read(1))
+
+    resolve, _ = answers(["127.0.0.1"])
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=a_certificate(tmp_path))
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        with pytest.raises(EgressError, match="certificate verify failed"):
+            await Egress(LOOPBACK, resolve=resolve).get(f"https://inside.example:{port}/")
+    assert not asked
 
 
 async def test_a_body_can_be_sent() -> None:
