@@ -250,4 +250,25 @@ MUTANTS = (
         "        elif link.n == before.n + 1:\n            continue\n        elif not before.digest:",
         "tests/unit/audit/test_chain.py::test_an_altered_fact_is_found_by_the_one_after_it",
     ),
+    Mutant(
+        "a tenant is owed for the time in which it had nothing waiting",
+        "actors/journal/turns.py",
+        "        return max(self._now, self._free_at.get(share, 0.0))",
+        "        return self._free_at.get(share, 0.0)",
+        "tests/unit/journal/test_turns.py::test_one_that_had_nothing_waiting_goes_next_and_is_owed_no_more_than_that",
+    ),
+    Mutant(
+        "tenants are started without regard to their weights",
+        "actors/journal/turns.py",
+        "start + jobs / self._weight(share)",
+        "start + jobs",
+        "tests/integration/test_shares.py::test_tenants_with_a_backlog_are_started_in_proportion_to_their_weights[r1]",
+    ),
+    Mutant(
+        "a lane that is passed over gets no turn",
+        "actors/journal/pull.py",
+        "        due = [lane for lane in self._lanes if self._passed[lane] >= LANE_TURN - 1]",
+        "        due = list[Lane]()",
+        "tests/integration/test_shares.py::test_no_lane_is_starved_by_those_that_go_first[r1]",
+    ),
 )
