@@ -106,7 +106,7 @@ def draw(sides: Sequence[Side], path: Path) -> None:
         )
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend()
+        axes.legend(loc="center left", fontsize="small")
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
