@@ -6,6 +6,7 @@ import asyncio
 import logging
 from datetime import timedelta
 
+from actors.contracts.errors import HeadraceError
 from actors.contracts.fold import JobState, StepState
 from actors.journal.connection import Unanswered
 from actors.journal.journal import Journal
@@ -43,7 +44,12 @@ class Delays:
         """Look after what is due now; how many jobs went on or ended. Raises Unanswered."""
         later, given = Later(journal.signals), 0
         for due in await later.due():
-            given += await self._look_after(journal, later, due)
+            try:
+                given += await self._look_after(journal, later, due)
+            except Unanswered:
+                raise
+            except HeadraceError as error:  # this job's alone; the repair looks at it again
+                log.error("a job cannot go on", extra={"action": "delay_failed", "job": due.job, "reason": str(error)})
             await later.done(due)
         return given
 

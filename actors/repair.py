@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
+from actors.contracts.errors import HeadraceError
 from actors.contracts.subjects import DEAD, DONE, PUT_OFF, Address, Queue, Subject, facts
+from actors.journal.connection import Unanswered
 from actors.journal.journal import Journal
 from actors.journal.lag import ack_floor, queues_of
 from actors.journal.later import Later
@@ -40,7 +42,14 @@ class Repair:
         floors = {queue: await ack_floor(journal.signals, queue) for queue in queues}
         given = 0
         for job in sorted(await self._open(journal) - await self._given_out(journal, floors), key=lambda job: job.job):
-            given += await self._look_at(journal, job, floors)
+            try:
+                given += await self._look_at(journal, job, floors)
+            except Unanswered:
+                raise
+            except HeadraceError as error:  # this job's alone
+                log.error(
+                    "a job cannot be repaired", extra={"action": "repair_failed", "job": job.job, "reason": str(error)}
+                )
         return given
 
     async def _open(self, journal: Journal) -> set[Address]:

@@ -17,8 +17,11 @@ from actors.journal.connection import Link, Unanswered
 MAX_MESSAGE = 1 << 20
 """The most bytes that a message may have."""
 
+MAX_AGAIN = MAX_MESSAGE + (64 << 10)
+"""A hand-off that gives a step out again says a little more than the first, which may have had the most bytes."""
+
 MAX_DEAD_LETTER = 1_900_000
-"""A dead letter has its input whole, so it may be larger; the server's own limit (2 MB) lies over both."""
+"""A dead letter has its input whole, so it may be larger; the server's own limit (2 MB) lies over them all."""
 
 FOR_EVER = -1
 """The `ttl` of a message that stays whatever the log's age limit."""
@@ -78,15 +81,16 @@ class Appender:
         *,
         expect: int,
         ttl: int | None = None,
+        again: bool = False,
         patience: float | None = None,
     ) -> int:
         """Store `data` if `expect` is still the job's last sequence (0: no such job); its sequence.
 
-        Durable when it returns. `ttl` is in seconds, or `FOR_EVER`.
+        Durable when it returns. `ttl` is in seconds, or `FOR_EVER`. `again`: it gives out a step again.
         Raises Refused when the job's log has gone on, TooLarge, and Undecided after `patience` seconds without a clear
         answer (None: tries until cancelled).
         """
-        limit = MAX_DEAD_LETTER if topic == DEAD else MAX_MESSAGE
+        limit = MAX_DEAD_LETTER if topic == DEAD else MAX_AGAIN if again else MAX_MESSAGE
         if len(data) > limit:
             raise TooLarge(len(data), limit)
         place = address.subject(kind, topic)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 from datetime import datetime
 
-from actors.contracts.events import Aborted, Expired, HandOff, Told
+from actors.contracts.errors import Failure, TerminalError
+from actors.contracts.events import Aborted, Expired, Failed, HandOff, Told
 from actors.contracts.fold import JobState, StepState
+from actors.journal.append import TooLarge
 from actors.runtime.job_log import JobLog
 from actors.runtime.writer import FactStamp
 
@@ -17,6 +19,7 @@ class WakeUp(enum.Enum):
     REFUSED = "the job's log has gone on: look again"
     GIVEN_OUT = "it was given out again"
     TIMED_OUT = "it was given out again, and is told that nobody has answered it"
+    FAILED = "what gives it out again is too large: the job has failed"
     ENDED = "the job's deadline has passed while it waited for a person: it has its outcome"
 
 
@@ -30,6 +33,13 @@ def wakes_at(step: StepState) -> datetime | None:
 
 async def wake_up(job: JobLog, state: JobState, step: StepState) -> WakeUp:
     """Do what is due about a step that nobody runs."""
+    try:
+        return await _go_on(job, state, step)
+    except TooLarge as error:
+        return WakeUp.FAILED if await _end_failed(job, state, step, error) else WakeUp.REFUSED
+
+
+async def _go_on(job: JobLog, state: JobState, step: StepState) -> WakeUp:
     if (question := step.question) is None:
         return WakeUp.GIVEN_OUT if await give_out_again(job, step) else WakeUp.REFUSED
     if question.until is None:
@@ -57,6 +67,14 @@ async def give_out_again(job: JobLog, step: StepState, told: Told | None = None)
         )
 
     return await job.append(build)
+
+
+async def _end_failed(job: JobLog, state: JobState, step: StepState, error: TooLarge) -> bool:
+    failure = Failure.of(TerminalError(f"output_too_large: {step.handoff.stage!r} cannot be given out again: {error}"))
+    stage, text = step.handoff.stage, job.text_digest
+    return await job.append(
+        lambda stamp: Failed(**stamp, origin=state.origin, stage=stage, error=failure, usage=step.total, text=text)
+    )
 
 
 async def end_overdue(job: JobLog, state: JobState, step: StepState) -> bool:

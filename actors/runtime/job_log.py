@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from actors.contracts.chain import Chain
 from actors.contracts.envelope import Fact
-from actors.contracts.events import Record, place
+from actors.contracts.events import HandOff, Record, place
 from actors.contracts.fold import JobState, chain_of, fold_job
 from actors.contracts.subjects import Subject
 from actors.journal.append import FOR_EVER, Refused
@@ -49,9 +49,11 @@ class JobLog:
         chain = self._chain
         fact = build(FactStamp(n=chain.n + 1, by=self._by, at=self._now(), prev=chain.prev))
         address, data, (kind, topic) = Subject.parse(self.records[-1].subject).address, fact.encode(), place(fact)
-        ttl = FOR_EVER if keep else None
+        ttl, again = FOR_EVER if keep else None, isinstance(fact, HandOff) and fact.of is not None
         try:
-            seq = await self._journal.appender.append(address, kind, topic, data, expect=chain.seq, ttl=ttl)
+            seq = await self._journal.appender.append(
+                address, kind, topic, data, expect=chain.seq, ttl=ttl, again=again
+            )
         except Refused as refused:
             await self._catch_up(refused.last)
             return False

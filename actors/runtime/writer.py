@@ -271,8 +271,9 @@ class StepWriter:
         before, after = around(event)
         self._pen.reached(before)
         ttl = max(1, self._text_ttl) if is_text else FOR_EVER if topic == DEAD else None
+        again, expect = isinstance(event, HandOff) and event.of is not None, self._chain.seq
         try:
-            seq = await self._pen.appender.append(self.address, kind, topic, data, expect=self._chain.seq, ttl=ttl)
+            seq = await self._pen.appender.append(self.address, kind, topic, data, expect=expect, ttl=ttl, again=again)
         except Refused as refused:
             unclaimed = not self.claimed if claiming is None else claiming
             records = await self._look(claiming=unclaimed, at_least=refused.last)

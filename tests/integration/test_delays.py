@@ -7,16 +7,21 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
-from actors import Job, Retry, RetryableError
-from actors.contracts.events import DeadLettered, HandOff, StepFailed
+from actors import Job, Pipeline, Retry, RetryableError
+from actors.contracts.events import DeadLettered, Failed, HandOff, StepFailed
+from actors.contracts.fold import JobState
+from actors.contracts.messages import Packed
 from actors.delays import Delays
 from actors.engines import Engine, Scripted
-from actors.journal import Unanswered
+from actors.journal import Unanswered, append
+from actors.journal.append import MAX_MESSAGE, NotStored
 from actors.journal.later import Later
 from actors.journal.topology import LATER
+from actors.repair import Repair
 from actors.runtime import step
 from actors.runtime.cancel import cancel
 from actors.runtime.job_log import JobLog
@@ -25,7 +30,7 @@ from actors.runtime.writer import utc_now
 from tests.integration.conftest import R1
 from tests.nats_servers import Servers
 from tests.office import Office, starts
-from tests.scribe import Scribe
+from tests.scribe import Scribe, an_origin
 from tests.thinking import SPEECH, TOKENS, Answer, Draft, Question, analysis
 from tests.trouble import NoAcks
 from tests.verify import kinds, said
@@ -217,3 +222,80 @@ async def test_what_was_given_out_already_is_not_given_out_again(servers: Server
     assert await delays().round(office.journal) == 0
     assert len(await office.log(job)) == 2
     assert await later.due() == []
+
+
+def a_draft(scribe: Scribe, size: int, **fields: Any) -> Draft:
+    """A message whose first hand-off has so many bytes."""
+    empty = scribe.event(HandOff, stage="polish", origin=scribe.origin, message=Packed.of(Draft(text="")), **fields)
+    return Draft(text="x" * (size - len(empty.encode())))
+
+
+async def put_off_at_the_limit(office: Office, pipeline: Pipeline) -> tuple[Scribe, Scribe]:
+    """Two jobs that are due, oldest first: one whose first hand-off has the most bytes, and a small one."""
+    origin = an_origin(pipeline=pipeline.name, version=pipeline.version)
+    large, small = (Scribe(office.journal.appender, origin=origin) for _ in range(2))
+    at, later = datetime.now(UTC), Later(office.journal.signals)
+    await large.hand_off("polish", a_draft(large, MAX_MESSAGE, start_at=at), start_at=at)
+    await small.hand_off("polish", Draft(text="small"), start_at=at)
+    for number, job in enumerate((large, small), 1):
+        await later.put_off(job.address.tenant, job.address.job, 1, at)
+        async with asyncio.timeout(BACKSTOP_S):
+            while len(await later.due()) < number:
+                pass
+    assert [due.job for due in await later.due()] == [large.address.job, small.address.job]
+    return large, small
+
+
+@R1
+async def test_a_job_whose_first_hand_off_has_the_most_bytes_is_given_out_again(
+    servers: Servers, office: Office
+) -> None:
+    pipeline, _, polishing = analysis()
+    large, small = await put_off_at_the_limit(office, pipeline)
+    assert len((await office.log(large))[0].data) == MAX_MESSAGE
+    assert await delays().round(office.journal) == 2
+    assert len((await office.log(large))[1].data) > MAX_MESSAGE
+    async with a_hand(servers, pipeline, polishing):
+        assert kinds(await office.outcome(small))[-1] == "completed"
+
+
+@R1
+@pytest.mark.parametrize("lost", [False, True], ids=["by the delays", "by a repair"])
+async def test_a_job_that_is_too_large_to_be_given_out_again_fails_and_holds_up_no_other(
+    servers: Servers, office: Office, monkeypatch: pytest.MonkeyPatch, lost: bool
+) -> None:
+    monkeypatch.setattr(append, "MAX_AGAIN", MAX_MESSAGE)
+    pipeline, _, _ = analysis()
+    large, small = await put_off_at_the_limit(office, pipeline)
+    if lost:
+        assert await Repair(["polish"], f"clock/{secrets.token_hex(4)}", utc_now).round(office.journal) == 2
+    else:
+        assert await delays().round(office.journal) == 2
+        assert await Later(office.journal.signals).due() == []
+    end = (await office.outcome(large))[-1].event
+    assert isinstance(end, Failed)
+    assert "output_too_large" in end.error.message
+    assert end.stage == "polish"
+    assert kinds(await office.log(small)) == ["handoff", "handoff"]
+
+
+@R1
+@pytest.mark.parametrize("lost", [False, True], ids=["by the delays", "by a repair"])
+async def test_a_job_that_cannot_be_looked_after_holds_up_no_other(
+    servers: Servers, office: Office, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, lost: bool
+) -> None:
+    read = JobLog.read
+
+    async def reads(self: JobLog) -> JobState | None:
+        if self.job == large.address.job:
+            raise NotStored("a bug of ours")
+        return await read(self)
+
+    pipeline, _, _ = analysis()
+    large, small = await put_off_at_the_limit(office, pipeline)
+    monkeypatch.setattr(JobLog, "read", reads)
+    one = Repair(["polish"], f"clock/{secrets.token_hex(4)}", utc_now) if lost else delays()
+    assert await one.round(office.journal) == 1
+    assert "a bug of ours" in [getattr(record, "reason", "") for record in caplog.records]
+    assert len(await office.log(large)) == 1
+    assert kinds(await office.log(small)) == ["handoff", "handoff"]
