@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import groupby
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
+from pydantic_core import from_json
 
 from actors.contracts.conversation import Said
 from actors.contracts.generation import Role
 from actors.http.openai_errors import INVALID_VALUE
 from actors.http.problem import Refusal
+
+MOST_ITEMS = 1_000
+"""How many items or messages one request may have."""
 
 
 class Part(BaseModel):
@@ -32,7 +37,7 @@ class Item(BaseModel):
     role: Literal["system", "developer", "user", "assistant"]
     content: str | list[Part]
 
-    def turn(self, _: dict[str, str]) -> Said:
+    def turn(self) -> Said:
         role: Role = "system" if self.role == "developer" else self.role
         return Said(role=role, content=text_of(self.content))
 
@@ -47,9 +52,9 @@ class CalledItem(BaseModel):
     name: str
     arguments: str
 
-    def turn(self, names: dict[str, str]) -> Said:
+    def call(self, names: dict[str, str]) -> tuple[str, str]:
         names[self.call_id] = self.name
-        return called([(self.name, self.arguments)])
+        return self.name, self.arguments
 
 
 class GivenItem(BaseModel):
@@ -61,7 +66,7 @@ class GivenItem(BaseModel):
     call_id: str
     output: str | list[Part]
 
-    def turn(self, names: dict[str, str]) -> Said:
+    def told(self, names: dict[str, str]) -> str:
         return given(self.call_id, self.output, names)
 
 
@@ -97,7 +102,7 @@ class ChatMessage(BaseModel):
         if self.tool_calls:
             names |= {call.id: call.function.name for call in self.tool_calls}
             return called([(call.function.name, call.function.arguments) for call in self.tool_calls])
-        return Item(role=self.role, content=self.content or "").turn(names)
+        return Item(role=self.role, content=self.content or "").turn()
 
 
 class ToolMessage(BaseModel):
@@ -109,7 +114,7 @@ class ToolMessage(BaseModel):
     content: str | list[Part]
     tool_call_id: str
 
-    def turn(self, names: dict[str, str]) -> Said:
+    def told(self, names: dict[str, str]) -> str:
         return given(self.tool_call_id, self.content, names)
 
 
@@ -134,27 +139,38 @@ AnyMessage = Annotated[Annotated[ChatMessage, Tag("other")] | Annotated[ToolMess
 def turns(items: Iterable[AnyItem | AnyMessage], names: dict[str, str]) -> list[Said]:
     """The turns that they come to; `names` are the functions that were called before, by the ids of the calls.
 
-    Calls and what they gave stand as text, so that models whose templates know of no tools can read them. Raises
-    Refusal for what a call gave that nobody made.
+    Calls and what they gave stand as text, so that models whose templates know of no tools can read them: calls that
+    were made at once in one turn, and what they gave in one. Raises Refusal for what a call gave that nobody made.
     """
     said: list[Said] = []
-    for item in items:
-        turn = item.turn(names)
-        if isinstance(item, CalledItem | GivenItem | ToolMessage) and said and said[-1].role == turn.role:
-            said[-1] = _joined(said[-1], turn)
-        else:
-            said.append(turn)
+    for _, run in groupby(items, type):
+        calls: list[tuple[str, str]] = []
+        outputs: list[str] = []
+        for item in run:
+            match item:
+                case CalledItem():
+                    calls.append(item.call(names))
+                case GivenItem() | ToolMessage():
+                    outputs.append(item.told(names))
+                case ChatMessage():
+                    said.append(item.turn(names))
+                case Item():
+                    said.append(item.turn())
+        if calls:
+            _go_on(said, called(calls))
+        if outputs:
+            _go_on(said, Said(role="user", content="\n".join(outputs)))
     return said
 
 
 def called(calls: Iterable[tuple[str, str]]) -> Said:
-    """A turn of the model in which it calls functions: just what it wrote down when it decided."""
+    """A turn of the model in which it calls functions: just what it wrote down when it decided. Raises Refusal."""
     told = [{"name": name, "arguments": _arguments(arguments)} for name, arguments in calls]
     return Said(role="assistant", content=json.dumps({"calls": told}, ensure_ascii=False))
 
 
-def given(call_id: str, output: str | list[Part], names: dict[str, str]) -> Said:
-    """A turn in which the model is told what a call gave. Raises Refusal."""
+def given(call_id: str, output: str | list[Part], names: dict[str, str]) -> str:
+    """What the model is told of what a call gave. Raises Refusal."""
     if (name := names.get(call_id)) is None:
         raise Refusal(
             INVALID_VALUE,
@@ -162,28 +178,27 @@ def given(call_id: str, output: str | list[Part], names: dict[str, str]) -> Said
             "made it as `previous_response_id`.",
             param="call_id",
         )
-    return Said(role="user", content=f"{name} gave: {text_of(output)}")
+    return f"{name} gave: {text_of(output)}"
 
 
 def text_of(content: str | list[Part]) -> str:
     return content if isinstance(content, str) else "".join(part.text for part in content)
 
 
-def _joined(first: Said, second: Said) -> Said:
-    """Calls that were made at once, or what they gave, as one turn."""
-    if first.role == "user":
-        return Said(role="user", content=f"{first.content}\n{second.content}")
-    try:
-        both = [*json.loads(first.content)["calls"], *json.loads(second.content)["calls"]]
-    except (ValueError, TypeError, KeyError):
-        return Said(role="assistant", content=f"{first.content}\n{second.content}")
-    return Said(role="assistant", content=json.dumps({"calls": both}, ensure_ascii=False))
+def _go_on(said: list[Said], turn: Said) -> None:
+    """Add a turn, or what it says to the last one where that is of the same role."""
+    if said and said[-1].role == turn.role:
+        turn = Said(role=turn.role, content=f"{said.pop().content}\n{turn.content}")
+    said.append(turn)
 
 
 def _arguments(written: str) -> JsonValue:
-    """What the client sends back as the model wrote it; what is no JSON stays as it is."""
+    """What the client sends back as the model wrote it; what is no JSON stays as it is. Raises Refusal."""
     try:
-        read: JsonValue = json.loads(written)
-    except ValueError:
+        read: JsonValue = from_json(written)
+    except ValueError as error:
+        if "recursion limit" in str(error):
+            why = "The arguments of a call are nested too deeply: send them as the model wrote them, at most 200 deep."
+            raise Refusal(INVALID_VALUE, why, param="arguments") from None
         return written
     return read

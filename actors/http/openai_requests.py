@@ -14,7 +14,7 @@ from actors.contracts.conversation import Conversation, Said
 from actors.contracts.subjects import Lane
 from actors.http.body import json_in, malformed, misfit
 from actors.http.openai_errors import unsupported
-from actors.http.openai_items import AnyItem, AnyMessage, Item, turns
+from actors.http.openai_items import MOST_ITEMS, AnyItem, AnyMessage, Item, turns
 from actors.http.openai_tools import (
     MOST_TOOLS,
     ChatFormat,
@@ -89,7 +89,7 @@ class Generating(BaseModel):
 class CreateResponse(Generating):
     """`POST /v1/responses`."""
 
-    input: Annotated[str, Field(min_length=1)] | Annotated[list[AnyItem], Field(min_length=1)]
+    input: Annotated[str, Field(min_length=1)] | Annotated[list[AnyItem], Field(min_length=1, max_length=MOST_ITEMS)]
     instructions: str | None = None
     background: bool = False
     max_output_tokens: Annotated[int, Field(ge=1)] | None = None
@@ -130,7 +130,7 @@ class CreateResponse(Generating):
 class CreateChat(Generating):
     """`POST /v1/chat/completions`."""
 
-    messages: Annotated[list[AnyMessage], Field(min_length=1)]
+    messages: Annotated[list[AnyMessage], Field(min_length=1, max_length=MOST_ITEMS)]
     max_tokens: Annotated[int, Field(ge=1)] | None = None
     max_completion_tokens: Annotated[int, Field(ge=1)] | None = None
     seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None

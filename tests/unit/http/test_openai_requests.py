@@ -9,6 +9,7 @@ import pytest
 
 from actors.contracts.conversation import Said
 from actors.http.openai_errors import answer
+from actors.http.openai_items import MOST_ITEMS
 from actors.http.openai_requests import NOTHING, SAME_AS_LEFT_OUT, CreateChat, CreateResponse, asked_of, read_request
 from actors.http.problem import Refusal
 
@@ -98,3 +99,50 @@ def test_who_waits_goes_before_who_does_not() -> None:
     waits, later = b'{"model": "chat", "input": "go"}', b'{"model": "chat", "input": "go", "background": true}'
     lanes = [asked_of("chat", read_request(CreateResponse, body), body)[0].submission.lane for body in (waits, later)]
     assert lanes == ["interactive", "standard"]
+
+
+def call(id: str, arguments: str = "{}") -> dict[str, Any]:
+    return {"type": "function_call", "call_id": id, "name": "look", "arguments": arguments}
+
+
+def said_in(items: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    request = read_request(CreateResponse, json.dumps({"model": "chat", "input": items}).encode())
+    return [(said.role, said.content) for said in request.conversation(NOTHING).messages]
+
+
+def test_calls_that_follow_each_other_are_one_turn_and_so_is_what_they_gave() -> None:
+    outputs = [{"type": "function_call_output", "call_id": id, "output": id} for id in ("a", "b")]
+    looks = '{"calls": [{"name": "look", "arguments": {"at": 1}}, {"name": "look", "arguments": "at"}]}'
+    again = '{"calls": [{"name": "look", "arguments": {}}]}'
+    assert said_in([call("a", '{"at": 1}'), call("b", "at"), *outputs, call("c")]) == [
+        ("assistant", looks),
+        ("user", "look gave: a\nlook gave: b"),
+        ("assistant", again),
+    ]
+
+
+@pytest.mark.parametrize("text", ['{"calls": []}', "[" * 100_000])
+def test_what_the_model_said_before_its_calls_is_only_text(text: str) -> None:
+    [(_, content)] = said_in([{"role": "assistant", "content": text}, call("a"), call("b")])
+    assert content == f'{text}\n{{"calls": {json.dumps([{"name": "look", "arguments": {}}] * 2)}}}'
+
+
+def test_a_conversation_is_as_long_as_it_may_be_and_no_longer() -> None:
+    calls = [call(str(n)) for n in range(MOST_ITEMS + 1)]
+    assert len(said_in(calls[:-1])) == 1
+    message = {"role": "user", "content": "go"}
+    assert len(chat(messages=[message] * MOST_ITEMS).messages) == MOST_ITEMS
+    for refused in (lambda: said_in(calls), lambda: chat(messages=[message] * (MOST_ITEMS + 1))):
+        with pytest.raises(Refusal) as refusal:
+            refused()
+        assert "at most 1000 items" in bytes(answer(refusal.value).body).decode()
+
+
+def test_arguments_that_are_nested_too_deeply_are_refused() -> None:
+    deep = "[" * 100_000
+    tool_call = {"id": "a", "function": {"name": "look", "arguments": deep}}
+    asked = chat(messages=[{"role": "assistant", "tool_calls": [tool_call]}])
+    for refused in (lambda: said_in([call("a", deep)]), lambda: asked.conversation(NOTHING)):
+        with pytest.raises(Refusal, match="nested too deeply") as refusal:
+            refused()
+        assert answer(refusal.value).status_code == 400
