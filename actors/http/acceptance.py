@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,7 +15,7 @@ from actors.contracts.messages import Packed
 from actors.contracts.subjects import Address, Lane, job_id
 from actors.http.admission import Admission
 from actors.http.body import too_deep, too_large
-from actors.http.problem import KEY_REUSED, QUOTA, Refusal, unavailable
+from actors.http.problem import KEY_REUSED, Refusal, unavailable
 from actors.http.quotas import Quotas
 from actors.http.submission import Asked
 from actors.journal import Journal, Refused, TooLarge, Unanswered, Undecided
@@ -95,39 +95,28 @@ class Reception:
         try:
             journal = await self._log.opened(self._patience)
             try:
-                headers = await self._admit(journal, pipeline, asked, tenant, job)
-                stages = [stage.name for stage in pipeline.stages]
-                share = await self._shares.of(journal.signals, tenant, submission.lane, stages)
-                address = Address(submission.lane, tenant, job, share)
-                await accept(journal, address, handoff, patience=self._patience)
-                if times.start_at:
-                    await Later(journal.signals).put_off(tenant, job, handoff.n, times.start_at)
-            except Refused as refused:
-                self._quotas.withdraw(tenant, job)
-                known = _same(job, asked, await journal.reader.job(tenant, job, at_least=refused.last))
+                with self._admitted(pipeline, asked, tenant, job) as headers:
+                    stages = [stage.name for stage in pipeline.stages]
+                    share = await self._shares.of(journal.signals, tenant, submission.lane, stages)
+                    address = Address(submission.lane, tenant, job, share)
+                    await accept(journal, address, handoff, patience=self._patience)
+            except (Refused, Refusal) as error:
+                known = _same(job, asked, await _stored_before(journal, tenant, job, error))
                 await _note_start(journal, tenant, job, known)
                 return Received(job, submission.lane, origin, known=known)
+            if times.start_at:
+                await Later(journal.signals).put_off(tenant, job, handoff.n, times.start_at)
         except (Undecided, Unanswered) as error:
             detail = "It is not known to be stored: send it again with this Idempotency-Key, which makes no second job."
             raise unavailable(error, detail, id=job, key=key) from error
         return Received(job, submission.lane, origin, times.start_at, headers=headers)
 
-    async def _admit(
-        self, journal: Journal, pipeline: Pipeline, asked: Asked, tenant: str, job: str
-    ) -> Mapping[str, str]:
-        """What is left of the tenant's limits. Raises Refusal when this is no time for a new job, and Refused when it
-        is no new one.
-        """
-        try:
-            headers = self._quotas.admit(tenant, job)
+    @contextmanager
+    def _admitted(self, pipeline: Pipeline, asked: Asked, tenant: str, job: str) -> Iterator[Mapping[str, str]]:
+        """While a job is stored that may come in; its value is what is left of the tenant's limits. Raises Refusal."""
+        with self._quotas.letting_in(tenant, job) as headers:
             self._admission.admit(pipeline, asked.submission.lane, asked.size)
-            return headers
-        except Refusal as refusal:
-            if refusal.kind != QUOTA:
-                self._quotas.withdraw(tenant, job)
-            if known := await journal.reader.last(tenant, job):
-                raise Refused(known.seq) from None
-            raise
+            yield headers
 
 
 async def accept(journal: Journal, address: Address, handoff: HandOff, *, patience: float | None = None) -> None:
@@ -154,6 +143,15 @@ async def _note_start(journal: Journal, tenant: str, job: str, known: list[Recor
     step = state.step if state and not state.outcome else None
     if step and step.handoff.start_at:
         await Later(journal.signals).put_off(tenant, job, step.handoff.n, step.handoff.start_at)
+
+
+async def _stored_before(journal: Journal, tenant: str, job: str, error: Refused | Refusal) -> list[Record]:
+    """The log of a job that is there already; raises what refused one that is not."""
+    if isinstance(error, Refused):
+        return await journal.reader.job(tenant, job, at_least=error.last)
+    if (newest := await journal.reader.last(tenant, job)) is None:
+        raise error
+    return await journal.reader.job(tenant, job, at_least=newest.seq)
 
 
 def _same(job: str, asked: Asked, records: list[Record]) -> list[Record]:

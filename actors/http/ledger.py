@@ -44,6 +44,12 @@ class Ledger:
         self.open.add(job)
         self.waiting += 1
 
+    def note(self, job: str, at: float) -> None:
+        """A job goes on; one that was let in elsewhere begins with that."""
+        if not self.knows(job):
+            self.begin(job, at)
+        self.open.add(job)
+
     def withdraw(self, job: str) -> None:
         """A job that was let in was not stored."""
         self.open.discard(job)

@@ -7,8 +7,8 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 
 from actors.contracts.events import NotAnEvent, Outcome, parse
@@ -17,7 +17,7 @@ from actors.contracts.subjects import DEAD, DONE, LANES, Queue, Subject, facts_o
 from actors.http.drain import Drain
 from actors.http.ledger import WINDOW_S, Account, Ledger
 from actors.http.problem import QUOTA, Refusal
-from actors.journal import Journal, Unanswered
+from actors.journal import Journal, Unanswered, Undecided
 from actors.journal.hearing import Hearing
 from actors.journal.journal import PatientJournal
 from actors.journal.lag import flow_of
@@ -26,6 +26,9 @@ from actors.journal.mirror import Mirror
 log = logging.getLogger(__name__)
 
 AGAIN_S = 1.0
+
+RECOUNT_S = 60.0
+"""How often what a tenant has open is counted in the log again, should a fact not have been heard."""
 
 ALLOWED = {
     "jobs": "may submit {most:,} jobs in a minute",
@@ -53,6 +56,7 @@ class Quotas:
         self._ears: dict[str, Hearing] = {}
         self._drains: dict[str, Drain] = {}
         self._stale: set[str] = set()
+        self._counted_at: dict[str, float] = {}
         self._news = asyncio.Event()
 
     @asynccontextmanager
@@ -67,24 +71,31 @@ class Quotas:
             hearing.cancel()
             await asyncio.wait({hearing})
 
-    def admit(self, tenant: str, job: str) -> dict[str, str]:
-        """Let a tenant's job in; the headers that say what is left. Raises Refusal: 429."""
+    @contextmanager
+    def letting_in(self, tenant: str, job: str) -> Iterator[dict[str, str]]:
+        """While a tenant's job is stored; its value is the headers that say what is left. Raises Refusal: 429.
+
+        What could not be stored does not count; what nobody knows to be stored does.
+        """
         limits = self._limits.values.get(tenant)
         if limits is None or not (caps := limits.caps):
-            return {}
+            yield {}
+            return
         ledger, now = self._ledgers.setdefault(tenant, Ledger()), self._clock()
         accounts = ledger.accounts(caps, now)
         if ledger.knows(job):  # it is sent again
-            return said(accounts)
+            yield said(accounts)
+            return
         if spent := [account for account in accounts if not account.left]:
             raise self._refusal(tenant, spent, accounts)
         ledger.begin(job, now)
-        return said(ledger.accounts(caps, now))
-
-    def withdraw(self, tenant: str, job: str) -> None:
-        """What was let in is no new job."""
-        if ledger := self._ledgers.get(tenant):
+        try:
+            yield said(ledger.accounts(caps, now))
+        except Undecided:
+            raise
+        except Exception:
             ledger.withdraw(job)
+            raise
 
     async def _keep_hearing(self, journals: PatientJournal) -> None:
         journal: Journal | None = None
@@ -110,8 +121,11 @@ class Quotas:
             ledger = self._ledgers.setdefault(tenant, Ledger())
             self._ears[tenant] = await Hearing.open(journal.live, tenant, partial(self._on_fact, ledger))
             self._stale.add(tenant)
+        now = self._clock()
+        self._stale |= {tenant for tenant in limited if now - self._counted_at.get(tenant, now) >= RECOUNT_S}
         for tenant in sorted(self._stale & limited):
             await self._correct(journal, tenant, self._ledgers[tenant])
+            self._counted_at[tenant] = now
             self._stale.discard(tenant)
 
     async def _correct(self, journal: Journal, tenant: str, ledger: Ledger) -> None:
@@ -131,8 +145,8 @@ class Quotas:
     def _on_fact(self, ledger: Ledger, subject: Subject, data: bytes) -> None:
         if subject.topic in (DONE, DEAD):
             ledger.end(subject.job, _tokens(data), self._clock())
-        elif is_topic(subject.topic) and not ledger.knows(subject.job):
-            ledger.begin(subject.job, self._clock())
+        elif is_topic(subject.topic):
+            ledger.note(subject.job, self._clock())
 
     def _on_reconnect(self) -> None:
         self._stale |= set(self._ears)

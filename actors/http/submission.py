@@ -28,7 +28,10 @@ def _written_out(value: object) -> object:
     return value
 
 
-Delay = Annotated[int, Field(strict=True, ge=0)]
+LONGEST_DELAY_S = 10**9
+"""What is longer is no time that this calendar has; what is too long for a deadline is refused by that."""
+
+Delay = Annotated[int, Field(strict=True, ge=0, le=LONGEST_DELAY_S)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_written_out)]
 Label = Annotated[str, Field(min_length=1, max_length=64)]
 LabelValue = Annotated[str, Field(max_length=512)]

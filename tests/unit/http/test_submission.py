@@ -57,6 +57,12 @@ def test_the_deadline_ends_at_the_limit() -> None:
     ]
 
 
+def test_a_start_that_no_calendar_has_is_refused() -> None:
+    with pytest.raises(Refusal) as refused:
+        FORM.read(b'{"input": {"data": 1}, "start_after": 1000000000000000}')
+    assert refused.value.kind.status == 422
+
+
 def test_faults_are_named_by_where_they_are_and_never_by_what_was_sent() -> None:
     with pytest.raises(Refusal) as refused:
         Form(recital, max_deadline=100).read(b'{"input": {"text": ["my prompt"], "times": 0}, "lane": "my lane"}')
