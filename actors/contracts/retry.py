@@ -5,8 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from random import Random
 
-DELIVERIES = 50
-"""A hand-off delivered so often is dead whatever its log says: the backstop for what kills workers at once."""
+DELIVERIES = 500
+"""A hand-off delivered so often is dead whatever its log says: the backstop for what kills workers at once.
+
+It is far more than a stage has replicas: what comes to one that has just been filled from another queue goes straight
+back, and counts, too.
+"""
 
 
 @dataclass(frozen=True, slots=True)

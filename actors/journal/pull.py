@@ -204,6 +204,7 @@ class Puller:
             self._waits[queue.token] = told_at
 
     async def _sweep(self) -> None:
+        self._forget_lost()  # a queue in which a pull seems to stand is not asked
         if self._blind:
             self._blind.rotate(-1)
             if self._blind[0] not in self._standing:
