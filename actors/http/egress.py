@@ -30,7 +30,14 @@ WITHIN_S = 10.0
 MOST_BYTES = 256 << 10
 HEADERS = {"user-agent": "headrace", "accept": "*/*", "accept-encoding": "identity", "connection": "close"}
 
-_NAT64 = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+_INSIDE: tuple[Network, ...] = (
+    ipaddress.IPv4Network("192.0.0.0/24"),  # of protocols (RFC 6890); Python 3.11 has most of it for global
+    ipaddress.IPv4Network("192.88.99.0/24"),  # relays to 6to4, which are no more (RFC 7526)
+    ipaddress.IPv4Network("168.63.129.16/32"),  # Azure's host, which gives a machine its settings and certificates
+    ipaddress.IPv6Network("64:ff9b:1::/48"),  # a network's own NAT64 (RFC 8215); only it knows where the IPv4 stands
+)
+"""What Python has for global, or would be judged by an address that it does not lead to."""
 
 
 class EgressError(HeadraceError):
@@ -68,6 +75,8 @@ def networks(listed: str) -> tuple[Network, ...]:
 
 def is_public(ip: Ip) -> bool:
     """Whether an address is one of the internet; one that carries another (mapped, NAT64, 6to4) is judged by that."""
+    if any(ip in network for network in _INSIDE):
+        return False
     if isinstance(ip, ipaddress.IPv6Address) and (carried := _carried(ip)) is not None:
         return is_public(carried)
     inside = ip.is_multicast or ip.is_reserved or ip.is_unspecified or ip.is_loopback or ip.is_link_local
@@ -80,7 +89,7 @@ def _carried(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
         return ip.ipv4_mapped or ip.sixtofour
     if ip.teredo:
         return ip.teredo[1]
-    embeds = any(ip in network for network in _NAT64) or int(ip) >> 32 == 0  # the last are the old "compatible" ones
+    embeds = ip in _NAT64 or int(ip) >> 32 == 0  # the last are the old "compatible" ones
     return ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF) if embeds and int(ip) > 1 else None
 
 

@@ -97,6 +97,9 @@ INSIDE = [
     *("64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a00:1"),  # behind NAT64
     *("2002:7f00:1::1", "2002:a00:1::", "2001:0:a00:1::f5ff:fffe"),  # 6to4, Teredo
     "fec0::1",  # site-local
+    *("192.0.0.1", "192.0.0.9", "192.0.0.192", "192.88.99.1"),  # of protocols, relays
+    *("168.63.129.16", "::ffff:168.63.129.16", "64:ff9b::a83f:8110"),  # what a cloud tells its machines
+    *("64:ff9b:1:7f00:1:0:808:808", "64:ff9b:1::808:808"),  # behind a NAT64 that is somebody's own
 ]
 
 
@@ -166,6 +169,15 @@ async def test_a_mapped_address_is_in_the_network_of_what_it_carries() -> None:
     with pytest.raises(EgressError, match="nobody there"):
         await Egress(LOOPBACK, resolve=resolve, connect=connects).get("http://mapped.example/")
     assert connects.to == ["::ffff:127.0.0.1"]
+
+
+@pytest.mark.parametrize("ip", ["168.63.129.16", "192.0.0.192", "64:ff9b:1:7f00:1:0:808:808"])
+async def test_what_is_never_public_can_be_allowed(ip: str) -> None:
+    resolve, _ = answers([ip])
+    connects = Connects()
+    with pytest.raises(EgressError, match="nobody there"):
+        await Egress(networks(ip), resolve=resolve, connect=connects).get("http://allowed.example/")
+    assert connects.to == [ip]
 
 
 async def test_a_redirect_is_an_answer_and_is_not_followed() -> None:
