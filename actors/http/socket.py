@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 
-from starlette.websockets import WebSocket, WebSocketDisconnect
+from starlette.websockets import WebSocket
 
 ENDED, RESUME = 1000, 1012
 """Why it is closed: all has been said, or the client is to come again after the last `id`. RFC 6455, 7.4, and IANA."""
@@ -40,6 +39,5 @@ async def _send(socket: WebSocket, messages: AsyncIterator[str]) -> None:
 
 async def _until_gone(socket: WebSocket) -> None:
     """What a client says here is passed over."""
-    with contextlib.suppress(WebSocketDisconnect):
-        while True:
-            await socket.receive_text()
+    while (await socket.receive())["type"] != "websocket.disconnect":
+        pass

@@ -205,5 +205,8 @@ async def test_a_websocket_of_no_job_is_not_opened_and_one_that_goes_away_is_let
     url = f"ws://{http.base_url.host}:{http.base_url.port}{EVENTS}/{scribe.address.job}/ws"
     async with connect(url) as socket:
         assert json.loads(await socket.recv())["event"] == "handoff"
+        for said in ("what a client says", b"is passed over", b""):
+            await socket.send(said)
+        await (await socket.ping())  # it was heard
         await scribe.write(Delta, stage="recite", text="a", tokens=(1,), from_=0)
         assert json.loads(await socket.recv())["data"]["text"] == "a"
