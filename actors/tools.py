@@ -11,7 +11,7 @@ from simpleeval import InvalidExpression, SimpleEval
 
 from actors.exchange import Call, Result, ToolCalls, ToolResults
 from actors.http.egress import Egress, EgressError
-from actors.index.documents import text_of_html
+from actors.index.page import text_of_html
 from actors.pipeline import CallKey, Job, ToolError, stage, tool
 from actors.progress import calling
 from actors.retrieval import Index

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import stat
-from html.parser import HTMLParser
 from os import stat_result
 from pathlib import Path
 
 from actors.contracts.errors import HeadraceError
+from actors.index.page import text_of_html
 
 MOST_BYTES = 10 << 20
 HTML = {".html", ".htm", ".xhtml"}
-
-_BLOCKS = {"p", "div", "br", "li", "tr", "h1", "h2", "h3", "h4", "h5", "h6", "pre", "section", "article", "table"}
-_UNSEEN = {"script", "style", "template"}
 
 
 class NotADocument(HeadraceError):
@@ -41,36 +38,3 @@ def text_of(path: Path, data: bytes) -> str:
     if not text.strip():
         raise NotADocument("it has no text")
     return text
-
-
-def text_of_html(html: str) -> str:
-    """What a reader of a page sees of it."""
-    page = _Page()
-    page.feed(html)
-    page.close()
-    return "".join(page.said)
-
-
-class _Page(HTMLParser):
-    """What a reader of a page sees; each block is a paragraph."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.said: list[str] = []
-        self._unseen = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self._unseen += tag in _UNSEEN
-        self._end_paragraph(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        self._unseen = max(0, self._unseen - (tag in _UNSEEN))
-        self._end_paragraph(tag)
-
-    def handle_data(self, data: str) -> None:
-        if not self._unseen:
-            self.said.append(data)
-
-    def _end_paragraph(self, tag: str) -> None:
-        if tag in _BLOCKS:
-            self.said.append("\n\n")

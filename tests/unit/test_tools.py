@@ -5,7 +5,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from actors.http.egress import Answer, Egress, EgressRefused
+from actors.http.egress import MOST_BYTES, Answer, Egress, EgressRefused
 from actors.pipeline import CallKey, ToolDeclarationError, ToolError, tool
 from actors.retrieval import Index
 from actors.runtime.settings import Settings
@@ -13,6 +13,7 @@ from actors.toolbox import Toolbox
 from actors.tools import TOOLS, calculator, http_get, numbers_in, search, urls_in
 
 KEY = CallKey("job-1-0")
+HTML = {"content-type": "text/html; charset=utf-8"}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +64,7 @@ class Net(Egress):
 
 async def test_a_page_is_its_text() -> None:
     assert await http_get(Net(Answer(200, body=b"a <mill>")), "http://a.example/") == "a <mill>"
-    page = Answer(200, {"content-type": "text/html; charset=utf-8"}, b"<script>x</script><p>a <b>mill</b>")
+    page = Answer(200, HTML, b"<script>x</script><p>a <b>mill</b>")
     assert (await http_get(Net(page), "http://a.example/")).strip() == "a mill"
 
 
@@ -77,6 +78,13 @@ async def test_a_page_is_its_text() -> None:
 async def test_a_page_that_is_not_there_is_told_in_words(answer: Answer, told: str) -> None:
     with pytest.raises(ToolError, match=told):
         await http_get(Net(answer), "http://a.example/")
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piece", ["<a ", "<!--", "<![foo[", f"&#{'9' * 5_000};"])
+async def test_a_hostile_page_is_read_like_any_other(piece: str) -> None:
+    page = f"<p>a mill{piece * (MOST_BYTES // len(piece))}"
+    assert (await http_get(Net(Answer(200, HTML, page.encode())), "http://a.example/")).startswith("\n\na mill")
 
 
 async def test_what_may_not_be_reached_is_told_in_words() -> None:
