@@ -49,7 +49,8 @@ class JobLog:
         chain = self._chain
         fact = build(FactStamp(n=chain.n + 1, by=self._by, at=self._now(), prev=chain.prev))
         address, data, (kind, topic) = Subject.parse(self.records[-1].subject).address, fact.encode(), place(fact)
-        ttl, again = FOR_EVER if keep else None, isinstance(fact, HandOff) and fact.of is not None
+        ttl = FOR_EVER if keep else None
+        again = isinstance(fact, HandOff) and fact.of is not None
         try:
             seq = await self._journal.appender.append(
                 address, kind, topic, data, expect=chain.seq, ttl=ttl, again=again

@@ -235,7 +235,7 @@ async def put_off_at_the_limit(office: Office, pipeline: Pipeline) -> tuple[Scri
     origin = an_origin(pipeline=pipeline.name, version=pipeline.version)
     large, small = (Scribe(office.journal.appender, origin=origin) for _ in range(2))
     at, later = datetime.now(UTC), Later(office.journal.signals)
-    await large.hand_off("polish", a_draft(large, MAX_MESSAGE, start_at=at), start_at=at)
+    await large.hand_off("polish", a_draft(large, MAX_MESSAGE, start_at=at, at=at), start_at=at, at=at)
     await small.hand_off("polish", Draft(text="small"), start_at=at)
     for number, job in enumerate((large, small), 1):
         await later.put_off(job.address.tenant, job.address.job, 1, at)
