@@ -18,7 +18,9 @@ from actors.journal.journal import Journal
 from actors.journal.lag import ack_floor, queues_of, stages_in_log
 from actors.repair import Repair
 from actors.runtime.again import end_overdue
+from actors.runtime.cancel import cancel
 from actors.runtime.job_log import JobLog
+from actors.runtime.presence import Owners
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
 from actors.runtime.writer import Clock as Now
@@ -115,8 +117,14 @@ class Clock:
         job = JobLog(journal, of.tenant, of.job, by=self._name, now=self._now)
         state = await job.read()
         step = state.step if state else None
-        if state is None or step is None or state.outcome or step.open or step.handoff_seq != record.seq:
+        if state is None or step is None or state.outcome or step.handoff_seq != record.seq:
             return False
+        owners, owner = Owners(journal.signals), step.owner if step.open else None
+        if owner and await owners.runs(owner.worker, owner.claim) is not False:
+            return False
+        if step.cancel:  # that was asked for before
+            await cancel(job, owners, step.cancel_reason)
+            return bool(job.state and job.state.outcome)
         # Refused: somebody went on with it, and the next round looks again.
         if ended := await end_overdue(job, state, step):
             log.info("ended an overdue job", extra={"action": "job_overdue", "job": job.job})

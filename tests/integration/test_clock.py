@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from actors.clock import Clock
-from actors.contracts.events import Aborted, Expired
+from actors.contracts.events import Aborted, Cancelled, CancelRequested, Expired, StepStarted
 from actors.engines import Scripted
 from actors.runtime.settings import Settings
 from tests.integration.conftest import opened
@@ -52,6 +54,20 @@ async def _running_job_is_left_alone(servers: Servers, office: Office) -> None:
         records = await office.outcome(job)  # the worker ends it itself, at its deadline
     assert isinstance(records[-1].event, Expired)
     assert records[-1].event.by.startswith("recite-")
+
+
+@pytest.mark.parametrize("stage", ["recite", "polish"], ids=["a stage of today", "a stage that is gone"])
+@pytest.mark.parametrize("cancelled", [False, True], ids=["as it is", "to be cancelled"])
+async def test_an_overdue_job_whose_worker_was_lost_is_ended(r1: Servers, stage: str, cancelled: bool) -> None:
+    """There may be no worker any more that would be given it."""
+    async with opened(r1) as journal, office_on(journal) as office:
+        job = await office.post(recital, Prepared(text="late"), to=stage, seconds=-1)
+        await job.write(StepStarted, stage=stage, attempt=1, claim="gone", worker=f"{stage}-gone", ack="$JS.ACK.x")
+        if cancelled:
+            await job.write(CancelRequested, reason="a mistake")
+        assert await a_clock(r1).round(journal) == 1
+        assert isinstance((await office.outcome(job))[-1].event, Cancelled if cancelled else Expired)
+        assert await a_clock(r1).round(journal) == 0
 
 
 async def test_two_clocks_at_once_end_a_job_once(r1: Servers) -> None:
