@@ -56,6 +56,9 @@ CRASH_PAUSE_S = 1.0
 PUT_OFF_PAUSE_S = 1.0
 """How long a step that asks waits where it cannot be noted when that is to end, in seconds."""
 
+SOON = timedelta(seconds=2)
+"""A time that is so near may have come by the server's clock, though not by ours."""
+
 LONGEST_NAK_S = 30.0
 """A longer delay is kept by the log, in seconds: the hand-off is acknowledged then, and given out again."""
 
@@ -293,8 +296,7 @@ class Step:
         until = None
         if question.timeout is not None and question.timeout < left:
             until = now + timedelta(seconds=question.timeout)
-        while not await self._put_off(until or deadline):  # noqa: ASYNC110  # the server tells nobody when it can
-            await asyncio.sleep(PUT_OFF_PAUSE_S)
+        await self._insist_on(until or deadline)
         try:
             await self._writer.end(
                 lambda stamp: InputRequired(
@@ -313,16 +315,22 @@ class Step:
             await self._fail(error)
             return
         self._note("step_asks")
+        # The clock may have looked before the question was there, and left the step to its worker.
+        if self._bench.pen.now() >= (until or deadline) - SOON:
+            await self._insist_on(until or deadline)
         await self._ack()
 
     async def _hand_back(self, back: _HandedBack) -> None:
         self._writer.check()
         if self._writer.may_be_claimed:
-            await self._writer.end(
-                lambda stamp: StepReleased(**stamp, claim=self.claim, reason=back.reason, wasted=self._wasted)
-            )
+            await self._end_released(back.reason)
         self._note("step_released", reason=back.reason)
         await self._give_back(back.delay)
+
+    async def _end_released(self, reason: str) -> None:
+        await self._writer.end(
+            lambda stamp: StepReleased(**stamp, claim=self.claim, reason=reason, wasted=self._wasted)
+        )
 
     async def _send_away(self, stranger: _Stranger) -> None:
         """Let it wait for a worker that knows its version; that costs no budget, however long it takes."""
@@ -333,6 +341,9 @@ class Step:
             await self._hand_back(back)
             return
         self._writer.check()
+        await self._writer.study()
+        if self._writer.may_be_claimed:  # that it is a stranger may only be seen after the claim
+            await self._end_released(back.reason)
         await self._writer.end(
             lambda stamp: HandOff(
                 **stamp,
@@ -494,10 +505,15 @@ class Step:
         self._bench.pen.reached(CrashPoint.BEFORE_NAK)
         until = self._bench.pen.now() + timedelta(seconds=delay)
         if delay > LONGEST_NAK_S and await self._put_off(until):
-            await self._bench.acks.done(self.ack)
+            await self._ack()
         else:
             await self._bench.acks.again(self.ack, delay)
         self._bench.pen.reached(CrashPoint.AFTER_NAK)
+
+    async def _insist_on(self, until: datetime) -> None:
+        """Let the clock look after it then, however long it takes to store that."""
+        while not await self._put_off(until):  # noqa: ASYNC110  # the server tells nobody when it can
+            await asyncio.sleep(PUT_OFF_PAUSE_S)
 
     async def _put_off(self, until: datetime) -> bool:
         """Let the clock look after it then; False where that cannot be stored."""

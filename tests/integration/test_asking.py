@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -266,6 +266,35 @@ async def test_a_stage_that_does_not_expect_silence_ends_the_job_as_failed(serve
     assert isinstance(end, Failed)
     assert end.error.type == "NotAnswered"
     assert "What is it?" in end.error.message
+
+
+@R1
+async def test_a_question_whose_time_comes_before_it_is_stored_is_not_forgotten(
+    servers: Servers, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock finds the job due while its worker still holds it, and ticks it off."""
+    put_off, looked = Later.put_off, False
+
+    async def put_off_and_look(later: Later, tenant: str, job: str, n: int, until: datetime) -> None:
+        nonlocal looked
+        await put_off(later, tenant, job, n, until)
+        if not looked:
+            async with asyncio.timeout(BACKSTOP_S):
+                while not await later.due():
+                    pass
+            assert await delays().round(office.journal) == 0
+            looked = True
+
+    monkeypatch.setattr(Later, "put_off", put_off_and_look)
+    pipeline = asking(asks_only)
+    async with a_hand(servers, pipeline, pipeline.stages[0]):
+        job = await office.post(pipeline, Case(text="x", patience=0.1))
+        await a_question(office, job)
+        assert looked
+        await idle(office)
+        assert await put_off_jobs(office)
+        async with the_clock(office):
+            assert isinstance((await office.outcome(job))[-1].event, Failed)
 
 
 @R1

@@ -12,8 +12,10 @@ import pytest
 from actors import Job, Message, Pipeline, Stage, stage
 from actors.clock import Clock
 from actors.contracts.events import Completed, HandOff, Record
+from actors.contracts.messages import Packed
 from actors.contracts.retry import DELIVERIES
 from actors.engines import Engine, Scripted
+from actors.journal.append import MAX_MESSAGE
 from actors.journal.topology import ensure
 from actors.pipeline import Catalogue
 from actors.runtime import step
@@ -22,6 +24,7 @@ from actors.runtime.strangers import RENEWED_AT
 from tests.integration.conftest import R1
 from tests.nats_servers import Servers
 from tests.office import Office
+from tests.scribe import Scribe, an_origin
 from tests.serving import served, settings_for, working
 from tests.verify import kinds
 from tests.workers import BACKSTOP_S, a_hand
@@ -214,10 +217,12 @@ def speaks(engine: Scripted) -> Stage:
 
 
 @R1
+@pytest.mark.parametrize("renewed_at", [1, RENEWED_AT], ids=["made anew at once", "made anew later"])
 async def test_a_message_that_this_version_reads_otherwise_is_not_claimed_again_and_again(
-    servers: Servers, office: Office
+    servers: Servers, office: Office, monkeypatch: pytest.MonkeyPatch, renewed_at: int
 ) -> None:
     """That it does not fit is only known once it was parsed, which needs a claim; after that the worker knows."""
+    monkeypatch.setattr(step, "RENEWED_AT", renewed_at)
     await ensure(office.journal.signals, ["send"], max_bytes=1 << 30, ack_wait=1.0)
     pipeline = Pipeline("orders", speaks(engine := Scripted(says="never")))
     async with a_hand(servers, pipeline, pipeline.stages[0]):
@@ -232,6 +237,33 @@ async def test_a_message_that_this_version_reads_otherwise_is_not_claimed_again_
     async with a_hand(servers, orders_1, send):
         end = (await office.outcome(job))[-1].event
     assert isinstance(end, Completed)
+
+
+@R1
+async def test_what_has_the_most_bytes_and_waits_for_its_version_is_made_anew(
+    servers: Servers, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "RENEWED_AT", 3)
+    await ensure(office.journal.signals, ["send"], max_bytes=1 << 30, ack_wait=1.0)
+    job = Scribe(office.journal.appender, origin=an_origin(pipeline="orders", version=orders_1.version))
+    at = job.origin.created
+    empty = job.event(HandOff, stage="send", origin=job.origin, message=Packed.of(Order(text="")), at=at)
+    await job.hand_off("send", Order(text="x" * (MAX_MESSAGE - len(empty.encode()))), at=at)
+    async with a_hand(servers, orders_1, send):
+        seen = await office.until(job, lambda event: isinstance(event, HandOff) and event.of == 1)
+    assert [event.kind for event in seen] == ["handoff", "handoff"]
+    assert len((await office.log(job))[1].data) > MAX_MESSAGE
+
+
+@R1
+async def test_what_is_overdue_is_ended_and_not_made_anew(
+    servers: Servers, office: Office, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(step, "RENEWED_AT", 1)
+    await ensure(office.journal.signals, ["send"], max_bytes=1 << 30, ack_wait=1.0)
+    job = await office.post(orders_1, Order(text="a mill"), to="send", seconds=-1)
+    async with a_hand(servers, orders_1, send):
+        assert kinds(await office.outcome(job)) == ["handoff", "aborted"]
 
 
 def test_stages_that_cannot_be_served_together_say_what_to_do() -> None:
