@@ -291,6 +291,7 @@ def _is_bound(request: Request) -> bool:
     """Whether the job is to be cancelled when this reader goes away. Raises Refusal."""
     match request.query_params.get("cancel_on_disconnect", "false"):
         case "true":
+            caller_of(request).must_do_more_than_read()
             return True
         case "false":
             return False

@@ -9,7 +9,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import Scope
 
 from actors.contracts.subjects import EVERY_TENANT, Subject
-from actors.http.problem import OPERATORS_ONLY, Refusal
+from actors.http.problem import OPERATORS_ONLY, READ_ONLY, Refusal
 from actors.journal import Reader
 
 _PLACE = "headrace.caller"
@@ -24,11 +24,15 @@ class Owned(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whose jobs a request may make and see; an operator sees everybody's. `key` is the id of the key it came with."""
+    """Whose jobs a request may make and see; an operator sees everybody's. `key` is the id of the key it came with.
+
+    Who came with a session, which the owner of the key began, only reads.
+    """
 
     tenant: str
     is_operator: bool = False
     key: str = ""
+    only_reads: bool = False
 
     @property
     def tenants(self) -> str:
@@ -43,6 +47,11 @@ class Caller:
         if self.is_operator and self.key and (last := await reader.last(EVERY_TENANT, job)):
             return Subject.parse(last.subject).tenant
         return self.tenant
+
+    def must_do_more_than_read(self) -> None:
+        """Raises Refusal for whoever came with a session."""
+        if self.only_reads:
+            raise Refusal(READ_ONLY, "A session only reads, and this cancels. Ask with the key, or leave it out.")
 
     def must_operate(self) -> None:
         """Raises Refusal for everybody who is no operator."""

@@ -7,7 +7,7 @@ import math
 from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from actors.contracts.api_key import ApiKey, id_of
 from actors.contracts.subjects import LOCAL
@@ -83,12 +83,13 @@ class Keyring:
         return self._stay(id, key)
 
     async def admit_signed(self, id: str, said: str, signature: str, *, patience: float = PATIENCE_S) -> Stay:
-        """The same for who comes with what was said by the owner of this key."""
+        """The same for who comes with what was said by the owner of this key: they only read."""
         await self._read(patience)
         key = await self._find(id)
         if key is None or not key.proves(said, signature):
             raise _no("This session is none of this server's. Begin another one.", wrong=True)
-        return self._stay(id, key)
+        stay = self._stay(id, key)
+        return replace(stay, caller=replace(stay.caller, only_reads=True))
 
     def sign(self, caller: Caller, said: str) -> str:
         """What proves later that it was said by this caller, for as long as the key is good. Raises Refusal."""

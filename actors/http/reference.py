@@ -127,7 +127,8 @@ def _reading() -> Json:
         "name": "cancel_on_disconnect",
         "in": "query",
         "schema": {"type": "boolean", "default": False},
-        "description": "Cancel the job when this reader goes away before the outcome and is not back within seconds.",
+        "description": "Cancel the job when this reader goes away before the outcome and is not back within seconds. "
+        "A session cannot ask for that.",
     }
     stream = {
         "description": "Server-sent events, up to the outcome. A stream also ends after some minutes: resume it.",
@@ -211,7 +212,13 @@ def _reading() -> Json:
                 "responses": {
                     "200": stream,
                     "204": {"description": "The outcome was seen already: do not come back."},
-                    **_problems(problem.BAD_PLACE, problem.BAD_OPTION, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                    **_problems(
+                        problem.BAD_PLACE,
+                        problem.BAD_OPTION,
+                        problem.READ_ONLY,
+                        problem.UNKNOWN_JOB,
+                        problem.UNAVAILABLE,
+                    ),
                 },
             }
         },

@@ -301,6 +301,10 @@ async def test_a_browser_reads_the_events_of_one_job_with_a_cookie_that_its_page
         elsewhere = [f"{EVENTS}/{mine.letter}", f"/v1/jobs/{mine.job}", "/v1/pipelines", "/v1/dead-letters"]
         assert [await status(path) for path in elsewhere] == [401] * 4
         assert await status(f"{events}/session", method="POST") == 401
+        cancels = f"{events}?cancel_on_disconnect=true"
+        assert await status(cancels) == 403
+        assert await status(cancels, method="HEAD", **bearer(keys.acme)) == 200
+        assert await status(f"{events}?cancel_on_disconnect=false") == 200
         key, expires, signature = value.split(".")
         longer, unsigned = f"{key}.{int(expires) + 1}.{signature}", f"{key}.{expires}.{'0' * 64}"
         forged = [longer, unsigned, f"{key}.1.{signature}", "", "."]
