@@ -5,8 +5,9 @@ from __future__ import annotations
 from pydantic import JsonValue, ValidationError
 
 from actors.contracts.conversation import CALLS, TEXT, Conversation, Decision, Reply
-from actors.contracts.errors import RetryableError
+from actors.contracts.errors import RetryableError, TerminalError
 from actors.contracts.generation import JsonSchema, Prompt, Sampling
+from actors.contracts.schema import fault
 from actors.engines import Engine
 from actors.engines.protocol import as_json
 from actors.functions import calls_schema, choosing, fitting
@@ -18,8 +19,10 @@ from actors.pipeline import Job, Pipeline
 async def reply(conversation: Conversation, job: Job, engine: Engine) -> Reply:
     """Generate the next turn. It shares its replicas, and so its engine, with `write`.
 
-    What has to fit a grammar is decided in silence, and stored in one piece; only free text is said aloud.
+    What has to fit a grammar is decided in silence, and stored in one piece; only free text is said aloud. Raises
+    TerminalError for schemas that the engine is not given.
     """
+    _expect_bearable(conversation)
     if conversation.functions:
         stored = await job.once(CALLS, lambda: _decide(conversation, engine))
         decision = Decision.model_validate(stored)
@@ -39,6 +42,12 @@ async def reply(conversation: Conversation, job: Job, engine: Engine) -> Reply:
         stop=tuple(conversation.stop),
     )
     return Reply(text=text, finish_reason="length" if text.finish_reason == "length" else "stop")
+
+
+def _expect_bearable(conversation: Conversation) -> None:
+    calls = [function.parameters for function in conversation.functions]
+    if wrong := fault(calls) or fault([conversation.returns or {}]):
+        raise TerminalError(f"the conversation is not answered: {wrong}")
 
 
 async def _decide(conversation: Conversation, engine: Engine) -> JsonValue:

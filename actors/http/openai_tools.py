@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from actors.contracts.conversation import MOST_CALLS, Function
+from actors.contracts.schema import fault
 from actors.http.openai_errors import INVALID_VALUE, unsupported
 from actors.http.problem import Refusal
 
@@ -145,6 +146,7 @@ def offered(
         functions = [function for function in functions if function.name == chosen]
     if must and not functions:
         raise Refusal(INVALID_VALUE, "Choose a function that is among `tools`.", param="tool_choice")
+    _expect_bearable([function.parameters for function in functions], "tools")
     return {"functions": functions, "must_call": must, "most_calls": MOST_CALLS if parallel else 1}
 
 
@@ -158,4 +160,10 @@ def schema_of(form: PlainFormat | SchemaFormat | ChatSchemaFormat, param: str) -
         case SchemaFormat(schema_=schema) | ChatSchemaFormat(json_schema=NamedSchema(schema_=schema)):
             if schema.get("type") != "object":
                 raise unsupported(param, "The schema has to be that of an object.")
+            _expect_bearable([schema], param)
             return schema
+
+
+def _expect_bearable(schemas: Sequence[Schema], param: str) -> None:
+    if wrong := fault(schemas):
+        raise Refusal(INVALID_VALUE, f"`{param}`: {wrong}", param=param)

@@ -84,6 +84,38 @@ def test_what_does_not_fit_is_named(sent: dict[str, Any], param: str, code: str)
     assert param in error["message"]
 
 
+PATTERN = {"type": "object", "properties": {"a": {"type": "string", "pattern": "a|b"}}}
+
+
+@pytest.mark.parametrize(
+    ("sent", "param"),
+    [
+        (
+            {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": PATTERN}}},
+            "response_format",
+        ),
+        ({"tools": [{"type": "function", "function": {"name": "a", "parameters": PATTERN}}]}, "tools"),
+    ],
+)
+def test_a_schema_that_could_hold_an_engine_up_is_refused_with_what_to_do(sent: dict[str, Any], param: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        chat(**sent).conversation(NOTHING)
+    said = answer(refused.value)
+    error = json.loads(bytes(said.body))["error"]
+    assert (said.status_code, error["param"], error["code"]) == (400, param, "invalid_value")
+    assert error["message"].startswith(f"`{param}`: A schema has `pattern`, which is not taken here. Leave it out")
+
+
+def test_the_schemas_of_all_functions_count_together() -> None:
+    def tool(n: int) -> dict[str, Any]:
+        named = {"name": f"f{n}", "parameters": {"type": "object", "properties": {"a": {}, "b": {}}}}
+        return {"type": "function", "function": named}
+
+    assert len(chat(tools=[tool(n) for n in range(32)]).conversation(NOTHING).functions) == 32
+    with pytest.raises(Refusal, match="66 properties in all"):
+        chat(tools=[tool(n) for n in range(33)]).conversation(NOTHING)
+
+
 def test_another_request_has_another_fingerprint_and_the_order_of_its_fields_does_not_count() -> None:
     def fingerprint(body: bytes, pipeline: str = "chat") -> str:
         return asked_of(pipeline, read_request(CreateResponse, body), body)[0].fingerprint
