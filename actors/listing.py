@@ -63,6 +63,7 @@ class Listing:
         finally:
             keeping.cancel()
             await asyncio.wait({keeping})
+            self._table.close()
 
     async def page(self, request: Request) -> Response:
         """A page of jobs, the newest first; `behind` is how many facts of the log it does not know yet, if known."""
@@ -79,7 +80,7 @@ class Listing:
         return Response(to_json(told), media_type="application/json", headers={"Cache-Control": "no-store"})
 
     async def _found(self, query: Query) -> tuple[int | None, list[Entry]]:
-        return await self._up_to_date(), await asyncio.to_thread(self._table.page, query)
+        return await self._up_to_date(), await self._table.aside(self._table.page, query)
 
     async def _up_to_date(self) -> int | None:
         try:

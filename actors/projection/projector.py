@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from actors.contracts.chain import digest
@@ -25,6 +26,7 @@ REST = 50
 """A look for what was forgotten is followed by a rest so many times as long: the server lists all that has ended."""
 
 SWEEP_S = 1.0
+STRUCK_AT_ONCE = 500
 
 
 class Projector:
@@ -66,27 +68,27 @@ class Projector:
             position = await self._sure(journal, info)
             while page := await journal.reader.after(FACTS, position.seq):
                 after = Position(page[-1].seq, position.log, digest(page[-1].data))
-                if await asyncio.to_thread(self._table.bring_forward, page, position, after):
+                if await self._table.aside(self._table.bring_forward, page, position, after):
                     position = after
                 else:
-                    position = await asyncio.to_thread(self._table.position)  # another process has been at it
+                    position = await self._table.aside(self._table.position)  # another process has been at it
             await self._sweep(journal, info["state"])
 
     async def behind(self, journal: Journal) -> int:
         """How many facts the table does not know yet. Raises Unanswered or TableError."""
-        position = await asyncio.to_thread(self._table.position)
+        position = await self._table.aside(self._table.position)
         return await journal.reader.count(FACTS, after=position.seq)
 
     async def _sure(self, journal: Journal, info: dict[str, Any]) -> Position:
         """Where the table stands, if that is a place in this log; else the beginning."""
-        position = await asyncio.to_thread(self._table.position)
+        position = await self._table.aside(self._table.position)
         is_place = position.log == info["created"] and position.seq <= info["state"]["last_seq"]
         if is_place and position.seq:
             there = await journal.reader.after(FACTS, position.seq - 1, most=1)
             is_place = not there or there[0].seq != position.seq or digest(there[0].data) == position.digest
         if is_place:
             return position
-        return await asyncio.to_thread(self._table.begin_anew, info["created"])
+        return await self._table.aside(self._table.begin_anew, info["created"])
 
     async def _sweep(self, journal: Journal, state: dict[str, Any]) -> None:
         """Strike out what was forgotten. That is only looked for when something was, and not all the time."""
@@ -94,14 +96,17 @@ class Projector:
         began = time.monotonic()
         if removed == self._swept or began < self._rests_until:
             return
-        known = await asyncio.to_thread(self._table.ended)  # first, so that all of it is in the log unless it is gone
+        known = await self._table.aside(self._table.ended)  # first, so that all of it is in the log unless it is gone
         kept = {
-            Subject.parse(subject).job
+            (subject.tenant, subject.job)
             for topic in (DONE, DEAD)
-            for subject in await journal.reader.subjects(facts(topic))
+            for subject in map(Subject.parse, await journal.reader.subjects(facts(topic)))
         }
+        gone = iter(known - kept)
+        while some := list(islice(gone, STRUCK_AT_ONCE)):
+            await self._table.aside(self._table.strike, some)
         older = datetime.now(UTC) - timedelta(seconds=WEEK_S)
-        await asyncio.to_thread(self._table.strike, known - kept, older=older)
+        await self._table.aside(self._table.strike_open, older=older)
         self._swept = removed
         now = time.monotonic()
         self._rests_until = now + max(SWEEP_S, REST * (now - began))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 from actors.contracts.errors import HeadraceError
 from actors.contracts.events import Record
@@ -18,6 +21,9 @@ from actors.projection.entry import OPEN, Entry, entered
 FILE = "jobs.sqlite"
 SCHEMA = 1
 BUSY_S = 5.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _TABLES = """
 CREATE TABLE jobs (
@@ -60,13 +66,22 @@ class Query:
 class Table:
     """Keeps the entries of all jobs in a file. Whatever is wrong with the file, it is made anew, and filled again.
 
-    Nothing is lost with it. Who brings it forward says from where: of two that do, one finds that it was done. Raises
+    Nothing is lost with it. Who brings it forward says from where: of two that do, one finds that it was done. What
+    takes long takes turns on a thread of its own, so that nothing else in the process waits for the file. Raises
     TableError when the file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
-        self._turn = threading.Lock()
+        self._thread = ThreadPoolExecutor(1, "jobs-table")
+
+    async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do this on the table's own thread, after what was asked of it before."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, partial(work, *args, **kwargs))
+
+    def close(self) -> None:
+        """Nothing more is done aside; what has begun ends by itself."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def position(self) -> Position:
         """How far it has come."""
@@ -90,16 +105,20 @@ class Table:
             table.execute("UPDATE position SET seq = 0, log = ?, digest = ''", (log,))
         return Position(log=log)
 
-    def ended(self) -> set[str]:
-        """The ids of the jobs that have their outcome."""
+    def ended(self) -> set[tuple[str, str]]:
+        """The jobs that have their outcome, each with its tenant first."""
         with self._open() as table:
             marks = ", ".join("?" * len(OPEN))
-            return {job for (job,) in table.execute(f"SELECT job FROM jobs WHERE status NOT IN ({marks})", OPEN)}
+            return set(table.execute(f"SELECT tenant, job FROM jobs WHERE status NOT IN ({marks})", OPEN))
 
-    def strike(self, jobs: Iterable[str], *, older: datetime) -> None:
-        """Take out jobs that the log does not have any more, and those that are older than anything in it."""
+    def strike(self, jobs: Iterable[tuple[str, str]]) -> None:
+        """Take out jobs that the log does not have any more, all at once: others wait meanwhile."""
         with self._open() as table, _writing(table):
-            table.executemany("DELETE FROM jobs WHERE job = ?", ((job,) for job in jobs))
+            table.executemany("DELETE FROM jobs WHERE tenant = ? AND job = ?", jobs)
+
+    def strike_open(self, *, older: datetime) -> None:
+        """Take out jobs without an outcome that are older than anything in the log."""
+        with self._open() as table, _writing(table):
             marks = ", ".join("?" * len(OPEN))
             table.execute(f"DELETE FROM jobs WHERE created < ? AND status IN ({marks})", (_micros(older), *OPEN))
 
@@ -126,16 +145,15 @@ class Table:
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
-        with self._turn:
-            try:
-                with closing(self._connected()) as table:
-                    yield table
-            except sqlite3.DatabaseError as error:
-                if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
-                    why = f"the list of jobs cannot be kept in {self._path}: {error}; allow it there"
-                    raise TableError(why) from error
-                self._discard()
-                raise TableError(f"the list of jobs in {self._path} was damaged; it is made anew: {error}") from error
+        try:
+            with closing(self._connected()) as table:
+                yield table
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+                why = f"the list of jobs cannot be kept in {self._path}: {error}; allow it there"
+                raise TableError(why) from error
+            self._discard()
+            raise TableError(f"the list of jobs in {self._path} was damaged; it is made anew: {error}") from error
 
     def _connected(self) -> sqlite3.Connection:
         try:
@@ -144,8 +162,9 @@ class Table:
             raise TableError(f"the list of jobs cannot be kept in {self._path}: {error.strerror}") from error
         table = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
         try:
-            # It can be made again from the log, so nobody waits for the disk.
-            table.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = OFF")
+            # It can be made again from the log, so nobody waits for the disk but at a checkpoint. Without that a power
+            # cut could keep the position and lose jobs from before it. Source: sqlite.org/pragma.html, synchronous
+            table.executescript("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL")
             if table.execute("PRAGMA user_version").fetchone() != (SCHEMA,):
                 with _writing(table):
                     if table.execute("PRAGMA user_version").fetchone() != (SCHEMA,):
