@@ -29,8 +29,8 @@ EVENTS = "/v1/events"
 
 
 def settings_for(servers: Servers, **more: Any) -> Settings:
-    data = servers.nodes[0].folder / "data"
-    return Settings(nats_url=",".join(servers.urls), pipelines=PATHS, max_bytes=1 << 30, data=data, **more)
+    given = {"data": servers.nodes[0].folder / "data", **more}
+    return Settings(nats_url=",".join(servers.urls), pipelines=PATHS, max_bytes=1 << 30, **given)
 
 
 class Front:

@@ -18,6 +18,8 @@ from starlette.routing import Route
 from actors.client import AsyncHeadrace
 from actors.contracts.events import Completed, Delta, StepStarted
 from actors.contracts.messages import Packed
+from actors.http.door import behind_door
+from actors.http.problem import Refusal
 from actors.journal import Journal
 from actors.journal.follow import Follower
 from actors.journal.mailbox import MOST_HELD, MOST_ITEMS
@@ -102,6 +104,7 @@ async def a_result_actor(servers: Servers) -> AsyncIterator[tuple[str, Results]]
     settings = settings_for(servers)
     actor = Results(settings, stream_life=300.0, grace=5.0, rng=Random(1))
     events = Starlette(routes=[Route("/{id}", actor.events)], lifespan=actor.running)
+    behind_door(events, actor.keyring, settings.origins, lambda _: Refusal.answer)
     async with listening(settings, events=events) as url, httpx.AsyncClient(base_url=url) as http:
         await until_ready(http)
         yield url, actor

@@ -35,7 +35,7 @@ async def fill(journal: Journal) -> list[int]:
             while True:
                 delta = filler.event(Delta, stage="past", text="x" * length, tokens=(1,), from_=0).encode()
                 seq = await journal.appender.append(
-                    filler.address, "text", "past", delta, expect=filler.chain.seq, patience=0.2
+                    filler.address, "text", "past", delta, expect=filler.chain.seq, patience=1.0
                 )
                 filler.chain = filler.chain.with_text(seq, delta)
                 sequences.append(seq)
