@@ -19,6 +19,9 @@ MOST_ENTRIES = 64
 MOST_LEVELS = 8
 MOST_REPEATS = 256
 
+MOST_LENGTH = 512
+"""The lengths of strings, each pair of a shortest and a longest once: a grammar has a state for every character."""
+
 _REFUSED = {"pattern", "patternProperties", "format"}
 _REPEATS = {"maxLength", "minLength", "maxItems", "minItems", "maxProperties", "minProperties"}
 _ENTRIES = {"enum", "anyOf", "oneOf", "allOf", "prefixItems"}
@@ -34,6 +37,7 @@ _PLACES = ("$defs", "definitions")
 def fault(schemas: Sequence[JsonSchema]) -> str | None:
     """Why an engine is not given what these come to together, and what to do about it; None if it may be."""
     properties = entries = 0
+    lengths: set[tuple[float, float]] = set()
     for schema in schemas:
         for part, level in _parts(schema):
             if level > MOST_LEVELS:
@@ -41,12 +45,18 @@ def fault(schemas: Sequence[JsonSchema]) -> str | None:
             if wrong := _fault_of(part):
                 return wrong
             properties += len(named) if isinstance(named := part.get("properties"), dict) else 0
+            lengths.add((_number(part.get("minLength")), _number(part.get("maxLength"))))
             entries += sum(len(listed) for name in _ENTRIES if isinstance(listed := part.get(name), list))
     if properties > MOST_PROPERTIES:
         return f"The schemas have {properties} properties in all, and {MOST_PROPERTIES} are the most. Leave some out."
     if entries > MOST_ENTRIES:
         return (
             f"The `enum`s and `anyOf`s have {entries} entries in all, and {MOST_ENTRIES} are the most. Leave some out."
+        )
+    if (length := sum(map(max, lengths))) > MOST_LENGTH:
+        return (
+            f"The different `maxLength`s and `minLength`s come to {length:g}, and {MOST_LENGTH} is the most. Lower "
+            "them, or give several strings the same."
         )
     size = sum(len(json.dumps(schema, ensure_ascii=False, separators=(",", ":")).encode()) for schema in schemas)
     if size > MOST_BYTES:
@@ -84,6 +94,10 @@ def _fault_of(part: JsonSchema) -> str | None:
     if (to := part.get("$ref")) is not None and not _is_near(to):
         return "A schema has a `$ref` to elsewhere than `#` or `#/$defs/NAME`. Put what it refers to in `$defs`."
     return None
+
+
+def _number(value: JsonValue) -> float:
+    return value if isinstance(value, int | float) else 0
 
 
 def _is_near(to: JsonValue) -> bool:

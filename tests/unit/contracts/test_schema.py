@@ -23,6 +23,11 @@ def wide(properties: int) -> JsonSchema:
     return an_object(**{f"p{n}": {"type": "integer"} for n in range(properties)})
 
 
+def long(different: int) -> JsonSchema:
+    """Strings of 256 characters at most, and of so many different lengths at least."""
+    return an_object(**{f"p{n}": {"type": "string", "minLength": n % different, "maxLength": 256} for n in range(64)})
+
+
 def choice(entries: int) -> JsonSchema:
     return an_object(one={"enum": list(range(entries))})
 
@@ -41,6 +46,7 @@ LIKELY: list[JsonSchema] = [
     nested(MOST_LEVELS),
     wide(MOST_PROPERTIES),
     choice(MOST_ENTRIES),
+    long(2),
 ]
 
 
@@ -67,6 +73,7 @@ def test_what_clients_ask_for_is_taken(schema: JsonSchema) -> None:
         (wide(MOST_PROPERTIES + 1), "have 65 properties in all, and 64 are the most"),
         (choice(MOST_ENTRIES + 1), "have 65 entries in all, and 64 are the most"),
         (an_object(a={"anyOf": [{"oneOf": [{}] * 33}, {"enum": [1] * 31}]}), "have 66 entries"),
+        (long(3), "`minLength`s come to 768, and 512 is the most. Lower them, or give several strings the same"),
         (an_object(a={"description": "x" * 8192}), "bytes in all, and 8192 are the most. Shorten"),
         (an_object(a={"type": ["array"] * 2}), "names one several times"),
         (an_object(a={"$ref": "#/properties/b/default"}), "Put what it refers to in `$defs`"),
