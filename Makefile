@@ -44,7 +44,7 @@ check: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy .
 	@$(BIN)/lint-imports --no-cache --no-logo
-	@$(BIN)/pytest tests/unit tests/contract tests/model -m 'not vllm'
+	@MODEL_FAULTS=2 $(BIN)/pytest tests/unit tests/contract tests/model -m 'not vllm'
 
 chaos: setup
 	@export MINUTES="$${MINUTES:-10}" CUTS="$${CUTS:-10}" READERS="$${READERS:-2000}"; \
@@ -58,6 +58,7 @@ browser: setup
 	@export READERS="$${READERS:-8}"; exec $(BIN)/pytest tests/browser -s
 
 bench: setup
+	@BENCHMARKS=all $(BIN)/pytest tests/integration/test_benchmarks.py
 	@for name in overhead gpu_vs_cpu recovery burst fairness analysis_job sync_vs_async report; do $(BIN)/python -m "benchmarks.$$name" || exit; done
 
 clean:

@@ -1,6 +1,11 @@
-"""The protocol holds with two faults of any kind at any moment, and the model can tell when one does not."""
+"""The protocol holds with faults of any kind at any moment, and the model can tell when one does not.
+
+`MODEL_FAULTS` is how many come at most: two in `make check`, and one in `make test`, where two take a minute.
+"""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
@@ -22,10 +27,12 @@ QUICK = (
 
 
 @pytest.mark.timeout(600)
-def test_the_protocol_holds_whatever_two_faults_come() -> None:
-    found = check("", FAULTS, fewest=False)
+def test_the_protocol_holds_whatever_faults_come() -> None:
+    faults = int(os.environ.get("MODEL_FAULTS") or 1)
+    found = check("", faults, fewest=False)
     assert not found.broken, "\n".join([found.broken, *found.trace])
-    assert {WORDS[outcome] for outcome in OUTCOME} <= set(+found.endings)
+    # A dead letter takes as many faults as its budget.
+    assert {WORDS[outcome] for outcome in OUTCOME} - set(+found.endings) <= ({"dead_lettered"} if faults < FAULTS else set())
 
 
 @pytest.mark.parametrize("mutant", QUICK)

@@ -10,7 +10,7 @@ import pytest
 from tests.mutants.ground import ROOT, Unusable, ground, planted
 from tests.mutants.planted import MUTANTS, Mutant
 
-SAMPLE = 2
+SAMPLE = 1
 SEED = int(os.environ.get("SEED") or 20261123)
 
 
