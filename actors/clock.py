@@ -51,7 +51,7 @@ class Clock:
         self._takeover = Takeover(self._stages, settings.nats_sys_urls)
         self._notary = Notary(settings.checkpoint_folder, every=settings.checkpoint_every)
         self._delays = Delays(self._name, now)
-        self._repair = Repair(self._stages, self._name, now)
+        self._repair = Repair(self._stages, self._name, now, ack_wait=settings.ack_wait)
         self._forgetting = Forgetting(self._stages, max_jobs=settings.max_jobs, every=every)
 
     async def run(self) -> None:

@@ -11,6 +11,7 @@ from actors.journal.connection import Unanswered
 from actors.journal.journal import Journal
 from actors.journal.lag import ack_floor, queues_of
 from actors.journal.later import Later
+from actors.journal.topology import ACK_WAIT_S, ensure_queue
 from actors.runtime.again import WakeUp, wake_up, wakes_at
 from actors.runtime.cancel import cancel
 from actors.runtime.job_log import JobLog
@@ -27,11 +28,13 @@ class Repair:
 
     None should be there, but of jobs that wait for their time or for a person; of those it sees to it that their time
     is noted. A consumer whose state was damaged, an ack that was sent by hand, or a delay that was lost would make one;
-    the job would wait for ever, and its client with it.
+    the job would wait for ever, and its client with it. A queue that nobody has made, though something was handed off
+    to it, is made: a stage of a new version, and a tenant whose share only the version before knew of.
     """
 
-    def __init__(self, stages: Sequence[str], by: str, now: Clock) -> None:
+    def __init__(self, stages: Sequence[str], by: str, now: Clock, *, ack_wait: float = ACK_WAIT_S) -> None:
         self._stages = tuple(stages)
+        self._ack_wait = ack_wait
         self._by = by
         self._now = now
 
@@ -76,8 +79,11 @@ class Repair:
         job = JobLog(journal, found.tenant, found.job, by=self._by, now=self._now)
         while (state := await job.read()) is not None and not state.outcome and (step := state.step) is not None:
             subject = Subject.parse(job.records[-1].subject)
-            floor = floors.get(Queue(step.handoff.stage, subject.lane, subject.share), 0)
-            if step.handoff_seq > floor and not step.handoff.start_at:
+            queue = Queue(step.handoff.stage, subject.lane, subject.share)
+            if queue.stage in self._stages and queue not in floors:
+                await ensure_queue(journal.signals, queue, ack_wait=self._ack_wait)
+                log.error("found a queue that was missing", extra={"action": "queue_repaired", "queue": queue.token})
+            if step.handoff_seq > floors.get(queue, 0) and not step.handoff.start_at:
                 return False
             if step.open and step.owner and await self._runs(journal, step.owner.worker, step.owner.claim):
                 return False

@@ -19,6 +19,7 @@ from actors.runtime.writer import utc_now
 from tests.integration.conftest import R1
 from tests.nats_servers import Servers
 from tests.office import Office
+from tests.scribe import Scribe, new_address
 from tests.thinking import LONG, SPEECH, Draft, Question, analysis
 from tests.verify import kinds
 from tests.workers import BACKSTOP_S, a_hand
@@ -123,6 +124,20 @@ async def test_a_delay_that_was_lost_is_kept_again(servers: Servers, office: Off
     assert await repair().round(office.journal) == (1 if late else 0)
     kept = await office.journal.signals.api(f"STREAM.INFO.{LATER}", {"subjects_filter": ">"})
     assert list(kept["state"].get("subjects", {})) == ([] if late else [f"later.at.local.{job.address.job}"])
+
+
+@R1
+async def test_a_job_in_a_queue_that_nobody_made_is_found(office: Office) -> None:
+    """A worker of the next version hands over to its new stage, in a share that only the version before knew of."""
+    job = Scribe(office.journal.appender, new_address(tenant="acme", share=7))
+    await job.hand_off("write")
+    assert await repair().round(office.journal) == 0
+    puller = Puller(office.journal.pulls, "write", lambda: 1)
+    await puller.open()
+    async with asyncio.timeout(BACKSTOP_S):
+        [delivery] = await puller.next()
+    assert delivery.record.subject.endswith(f".acme.{job.address.job}")
+    await puller.close()
 
 
 @R1
