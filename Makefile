@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test check chaos mutants browser bench clean
+.PHONY: help setup run test long check chaos mutants browser bench clean
 
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -16,7 +16,8 @@ up_flags = --data "$$DATA" $(if $(PORT),--port "$$PORT") $(if $(MODEL),--model "
 help:
 	@echo 'make run       start everything, run a sample job, serve until Ctrl-C'
 	@echo '               PORT=8000  MODEL=<folder or hub name>  NATS_URL=<server>  DATA=./.headrace  ONCE=1'
-	@echo 'make test      every test'
+	@echo 'make test      every test, but those of make long'
+	@echo 'make long      the tests that start everything once more'
 	@echo 'make check     format, lint, types, layers, and the tests that need no engine'
 	@echo 'make chaos     everything goes wrong at once, for a while'
 	@echo '               MINUTES=10  SEED=<a number>  CUTS=10  READERS=2000  RESULT=<file for the figures, .json>'
@@ -37,7 +38,10 @@ run: setup
 	@exec $(BIN)/headrace up $(up_flags)
 
 test: setup
-	@exec $(BIN)/pytest -n 2 --dist loadfile
+	@exec $(BIN)/pytest -m 'not long' -n 2 --dist loadfile --no-loadscope-reorder
+
+long: setup
+	@exec $(BIN)/pytest -m long
 
 check: setup
 	@$(BIN)/ruff format --check .
@@ -58,7 +62,6 @@ browser: setup
 	@export READERS="$${READERS:-8}"; exec $(BIN)/pytest tests/browser -s
 
 bench: setup
-	@BENCHMARKS=all $(BIN)/pytest tests/integration/test_benchmarks.py
 	@for name in overhead gpu_vs_cpu recovery burst fairness analysis_job sync_vs_async report; do $(BIN)/python -m "benchmarks.$$name" || exit; done
 
 clean:

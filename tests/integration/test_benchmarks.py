@@ -1,11 +1,7 @@
-"""The benchmarks run. Their numbers are not judged here: tests do not look at clocks.
-
-Those that start Ray again do so in `make bench` only.
-"""
+"""The benchmarks run. Their numbers are not judged here: tests do not look at clocks."""
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -15,7 +11,6 @@ import pytest
 from benchmarks.result import Result
 
 ROOT = Path(__file__).parents[2]
-STARTS_RAY = pytest.mark.skipif(os.environ.get("BENCHMARKS") != "all", reason="one more start of Ray: make bench")
 
 
 def run(name: str, out: Path) -> Result:
@@ -25,7 +20,7 @@ def run(name: str, out: Path) -> Result:
     return Result.read(name, out)
 
 
-@STARTS_RAY
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_overhead_takes_every_part(tmp_path: Path) -> None:
     result = run("overhead", tmp_path)
@@ -43,7 +38,7 @@ def test_recovery_takes_every_part_and_loses_no_job(tmp_path: Path) -> None:
     assert result.quick
 
 
-@STARTS_RAY
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_gpu_vs_cpu_takes_both_curves_and_draws_them(tmp_path: Path) -> None:
     result = run("gpu_vs_cpu", tmp_path)
@@ -59,6 +54,7 @@ def test_gpu_vs_cpu_takes_both_curves_and_draws_them(tmp_path: Path) -> None:
     assert (tmp_path / "gpu_vs_cpu.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_sync_vs_async_asks_both_sides_the_same_and_draws_them(tmp_path: Path) -> None:
     result = run("sync_vs_async", tmp_path)

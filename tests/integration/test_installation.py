@@ -201,6 +201,7 @@ def test_the_command_line_shows_stages_with_their_replicas(running: Installation
     assert "ready" in done.stdout
 
 
+@pytest.mark.long
 def test_a_second_installation_beside_it_is_one_of_its_own(
     running: Installation, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

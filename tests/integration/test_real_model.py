@@ -215,6 +215,7 @@ async def test_the_openai_client_chats_with_the_engine_of_analysis(running: Inst
     assert len(engines) == 1
 
 
+@pytest.mark.long
 def test_once_ends_by_itself_when_the_sample_job_is_done(model: str, tmp_path: Path) -> None:
     running = Installation(tmp_path, "--once", "--model", model)
     try:

@@ -53,6 +53,7 @@ async def benchmark(url: str, folder: Path, *flags: str) -> dict[str, Any]:
     return found
 
 
+@pytest.mark.long
 async def test_vllms_benchmark_runs_to_its_end_and_gets_all_that_it_asked_for(
     r1: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
