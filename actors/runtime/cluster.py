@@ -104,7 +104,7 @@ class LocalCluster:
         """Drain the replicas, stop Serve and Ray, and end whatever of theirs is left. Safe after a failed start."""
         is_broken = bool(self.lost())
         # What Ray says about its own end, on the screen of whoever pressed Ctrl-C, is of no use to anybody.
-        with contextlib.redirect_stderr(io.StringIO()):
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             try:
                 if not is_broken:  # what is left of one that is does not answer
                     self._shut_down()
