@@ -16,13 +16,13 @@ from actors.contracts.api_key import PREFIX, ApiKey, id_of
 from actors.contracts.errors import HeadraceError
 from actors.contracts.subjects import LOCAL
 from actors.contracts.tenant import token_of
+from actors.options import DEFAULT_DATA, Data, NatsUrl
 
 if TYPE_CHECKING:  # what reaches the server takes long to import
     from actors.journal.api_keys import ApiKeys
 
 T = TypeVar("T")
 
-DEFAULT_DATA = Path(".headrace")
 UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 keys = typer.Typer(
@@ -45,19 +45,6 @@ keys = typer.Typer(
     """,
 )
 
-NatsUrl = Annotated[
-    str,
-    typer.Option(
-        "--nats-url",
-        metavar="URL",
-        envvar="HEADRACE_NATS_URL",
-        help="The nats-server.",
-        show_default="the one in the data folder",
-    ),
-]
-Data = Annotated[
-    Path, typer.Option("--data", metavar="FOLDER", envvar="HEADRACE_DATA", help="The data folder of `headrace up`.")
-]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from actors.contracts.errors import HeadraceError
 from actors.contracts.limits import LIMITS, Limits
 from actors.contracts.tenant import Tenant, token_of
+from actors.options import DEFAULT_DATA, Data, NatsUrl
 
 TRIES = 10
 
@@ -34,21 +35,6 @@ tenants = typer.Typer(
       headrace tenants set acme --jobs-per-minute 600 --running 100
     """,
 )
-
-NatsUrl = Annotated[
-    str,
-    typer.Option(
-        "--nats-url",
-        metavar="URL",
-        envvar="HEADRACE_NATS_URL",
-        help="The nats-server.",
-        show_default="the one in the data folder",
-    ),
-]
-Data = Annotated[
-    Path, typer.Option("--data", metavar="FOLDER", envvar="HEADRACE_DATA", help="The data folder of `headrace up`.")
-]
-DEFAULT_DATA = Path(".headrace")
 
 
 @tenants.command("list", short_help="List tenants, and what each may have.")

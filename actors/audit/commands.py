@@ -16,6 +16,7 @@ import typer
 
 from actors.audit.finding import Finding
 from actors.contracts.errors import HeadraceError
+from actors.options import DEFAULT_DATA, Data, NatsUrl
 
 if TYPE_CHECKING:  # what reads the log takes long to import, and most commands need none of it
     from actors.journal.read import Reader
@@ -23,7 +24,6 @@ if TYPE_CHECKING:  # what reads the log takes long to import, and most commands 
 
 T = TypeVar("T")
 
-DEFAULT_DATA = Path(".headrace")
 SHOWN = 200
 """The most findings that are printed for people; `--json` prints all."""
 
@@ -44,19 +44,6 @@ audit = typer.Typer(
     """,
 )
 
-NatsUrl = Annotated[
-    str,
-    typer.Option(
-        "--nats-url",
-        metavar="URL",
-        envvar="HEADRACE_NATS_URL",
-        help="The nats-server.",
-        show_default="the one in the data folder",
-    ),
-]
-Data = Annotated[
-    Path, typer.Option("--data", metavar="FOLDER", envvar="HEADRACE_DATA", help="The data folder of `headrace up`.")
-]
 Folder = Annotated[
     Path | None,
     typer.Option(

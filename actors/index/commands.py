@@ -9,14 +9,12 @@ from typing import Annotated
 
 import typer
 
-DEFAULT_DATA = Path(".headrace")
+from actors.options import DEFAULT_DATA, Data
 
 
 def index(
     folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder with the documents.")],
-    data: Annotated[
-        Path, typer.Option("--data", metavar="FOLDER", envvar="HEADRACE_DATA", help="The data folder of `headrace up`.")
-    ] = DEFAULT_DATA,
+    data: Data = DEFAULT_DATA,
     file: Annotated[
         Path | None,
         typer.Option(

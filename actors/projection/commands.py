@@ -6,12 +6,12 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from itertools import islice
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from actors.client import DEFAULT_URL, Headrace, Patience
+from actors.options import DEFAULT_DATA, Data
 from actors.printout import jobs_printout
 
 ASKING = Patience(tries=4)
@@ -68,9 +68,7 @@ def list_jobs(
 
 @jobs.command("rebuild", short_help="Make the list again, from the log.")
 def rebuild(
-    data: Annotated[
-        Path, typer.Option("--data", metavar="FOLDER", envvar="HEADRACE_DATA", help="The data folder of `headrace up`.")
-    ] = Path(".headrace"),
+    data: Data = DEFAULT_DATA,
 ) -> None:
     """Make the list again from the log: an installation that runs on this folder does it within seconds, else the next.
 
