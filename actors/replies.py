@@ -423,6 +423,14 @@ class Gap(Event):
     to: int
 
 
+class Gone(Event):
+    """A job that was begun to be read is not kept any more. It is on a stream of several jobs only."""
+
+    KIND = "gone"
+    id: str = ""
+    n: int = 0
+
+
 class Reset(Event):
     """What the step has said before is void; it starts over."""
 
@@ -491,6 +499,7 @@ _KINDS: dict[str, type[Event]] = {
         Delta,
         Progress,
         Gap,
+        Gone,
         Reset,
         Completed,
         Failed,

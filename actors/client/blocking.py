@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 from random import Random
 from types import TracebackType
@@ -146,6 +146,10 @@ class Headrace:
     def events(self, id: str, *, after: int = 0, cancel_on_disconnect: bool = False) -> Iterator[Event]:
         """The job's events after number `after`, each exactly once and in order; see `AsyncHeadrace.events`."""
         return _each(self._client.events(id, after=after, cancel_on_disconnect=cancel_on_disconnect))
+
+    def events_of(self, ids: Sequence[str]) -> Iterator[tuple[str, Event]]:
+        """The events of several jobs, each with its job's id, to the last outcome; see `AsyncHeadrace.events_of`."""
+        return _each(self._client.events_of(ids))
 
 
 class _Blocking(httpx.AsyncBaseTransport):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from datetime import datetime
 from random import Random, SystemRandom
 from types import TracebackType
@@ -17,7 +17,7 @@ from actors.client.courier import DEFAULT_URL, Courier
 from actors.client.errors import BadRequest, NotCompleted, NothingAsked, Unintelligible
 from actors.client.history import read_log
 from actors.client.patience import PATIENT, Patience
-from actors.client.place import Place
+from actors.client.place import Place, Places
 from actors.client.reader import read_on
 from actors.client.wish import Input, Terms, Wish, plain
 from actors.replies import (
@@ -155,6 +155,15 @@ class AsyncHeadrace:
         """
         place = Place(after, cancel_on_disconnect)
         return read_on(self._courier, f"/v1/events/{quote(id, safe='')}", place)
+
+    def events_of(self, ids: Sequence[str]) -> AsyncGenerator[tuple[str, Event], None]:
+        """The events of up to 50 jobs as they come, each with its job's id, to the last outcome; over one connection.
+
+        The promises are those of `events`, for each job. A job that was forgotten while it was read is one `Gone`.
+        """
+        if not ids:
+            raise BadRequest("name the jobs whose events are to be read")
+        return read_on(self._courier, "/v1/events", Places(ids))
 
     async def jobs(
         self,
