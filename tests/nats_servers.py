@@ -55,14 +55,23 @@ class Node:
 
     async def leads(self, stream: str) -> bool:
         """Whether it thinks itself that it leads a stream; those that follow may be behind."""
+        held = await self._held(stream)
+        return held is not None and held["cluster"].get("leader") == self.identity.name
+
+    async def state_of(self, stream: str) -> dict[str, Any] | None:
+        """What it holds of a stream itself; None while it cannot say."""
+        held = await self._held(stream)
+        return held["state"] if held else None
+
+    async def _held(self, stream: str) -> dict[str, Any] | None:
         if not self.is_running:
-            return False
+            return None
         try:
             page = await ask(self.identity, "/jsz?accounts=true&streams=true")
         except (OSError, ValueError):
-            return False
+            return None
         streams = [detail for account in page["account_details"] for detail in account.get("stream_detail") or []]
-        return any(s["name"] == stream and s["cluster"].get("leader") == self.identity.name for s in streams)
+        return next((detail for detail in streams if detail["name"] == stream), None)
 
     async def ready(self) -> None:
         assert self.process is not None, "this server was never started"
@@ -152,6 +161,15 @@ class Servers:
                 for index, node in enumerate(self.nodes):
                     if await node.leads(stream):
                         return index
+                await asyncio.sleep(POLL_S)
+
+    async def agree_on(self, stream: str) -> None:
+        """Wait until every one of them holds the same of a stream: one that is behind shows what is gone already."""
+        async with asyncio.timeout(READY_S):
+            while True:
+                states = [await node.state_of(stream) for node in self.nodes]
+                if states[0] and all(state == states[0] for state in states):
+                    return
                 await asyncio.sleep(POLL_S)
 
     async def clear(self) -> None:

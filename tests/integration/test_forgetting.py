@@ -69,8 +69,8 @@ async def dead(journal: Journal, *, pieces: int = 1) -> Scribe:
 
 
 async def left(journal: Journal, job: Scribe) -> list[str]:
-    """What the log still has of a job."""
-    records = await journal.reader.job(job.address.tenant, job.address.job, at_least=job.chain.seq)
+    """What the log still has of a job, as the leader knows it."""
+    records = await journal.reader.rest(job.address.tenant, job.address.job, after=0, at_least=job.chain.seq)
     return [record.event.kind for record in records]
 
 

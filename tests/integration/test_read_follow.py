@@ -382,11 +382,14 @@ async def test_a_replica_that_lags_delays_no_reader(journal: Journal, scribe: Sc
     unbroken(items)
 
 
-async def test_text_that_was_forgotten_is_one_gap(journal: Journal, scribe: Scribe, follower: Follower) -> None:
+async def test_text_that_was_forgotten_is_one_gap(
+    servers: Servers, journal: Journal, scribe: Scribe, follower: Follower
+) -> None:
     await a_job(scribe, tokens=10)
     records = await read(journal, scribe)
     texts = [record.event.n for record in records if record.is_text]
     await journal.signals.api(f"STREAM.PURGE.{JOBS}", {"filter": f"text.*.*.*.{scribe.address.job}"})
+    await servers.agree_on(JOBS)
     items = await followed(follower, scribe)
     unbroken(items)
     gaps = [item for item in items if item.event is None]
@@ -398,22 +401,24 @@ async def test_text_that_was_forgotten_is_one_gap(journal: Journal, scribe: Scri
 
 
 async def test_a_job_whose_beginning_is_gone_begins_with_a_gap(
-    journal: Journal, scribe: Scribe, follower: Follower
+    servers: Servers, journal: Journal, scribe: Scribe, follower: Follower
 ) -> None:
     await a_job(scribe)
     records = await read(journal, scribe)
     await journal.signals.api(f"STREAM.PURGE.{JOBS}", {"filter": scribe.address.filter, "seq": records[3].seq})
+    await servers.agree_on(JOBS)
     items = await followed(follower, scribe)
     unbroken(items)
     assert (items[0].first_n, items[0].n, items[0].event) == (1, 3, None)
 
 
 async def test_a_log_that_was_restored_on_other_sequences_is_followed_by_number(
-    journal: Journal, scribe: Scribe
+    servers: Servers, journal: Journal, scribe: Scribe
 ) -> None:
     await a_job(scribe)
     before = await read(journal, scribe)
     await journal.signals.api(f"STREAM.PURGE.{JOBS}")
+    await servers.agree_on(JOBS)
     other = Scribe(journal.appender)
     await other.hand_off("write")
     last = 0

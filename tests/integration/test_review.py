@@ -69,6 +69,14 @@ def redrive_path(job: Scribe) -> str:
     return f"{LETTERS}/{job.address.job}/redrive"
 
 
+async def redriven(http: httpx.AsyncClient, job: Scribe) -> httpx.Response:
+    """The answer of one who does what a 503 says: twenty at once may make a log of three servers too slow for some."""
+    async with asyncio.timeout(BACKSTOP_S):
+        while (answer := await http.post(redrive_path(job))).status_code == 503:
+            assert "Send the same request again" in answer.json()["detail"]
+    return answer
+
+
 def discard_path(job: Scribe) -> str:
     return f"{LETTERS}/{job.address.job}/discard"
 
@@ -126,8 +134,10 @@ async def test_a_job_that_failed_too_often_is_redriven_from_the_stage_that_faile
 
 async def test_two_people_who_redrive_at_once_make_one_job(office: Office, http: httpx.AsyncClient) -> None:
     job = await a_letter(office)
-    answers = await asyncio.gather(*(http.post(redrive_path(job)) for _ in range(20)))
-    assert sorted(a.status_code for a in answers) == [200] * 19 + [202]
+    answers = await asyncio.gather(*(redriven(http, job) for _ in range(20)))
+    first, *others = sorted((a.status_code for a in answers), reverse=True)
+    assert first in (200, 202)
+    assert set(others) == {200}
     assert {a.json()["id"] for a in answers} == {redriven_job_id(LOCAL, job.address.job, 1)}
     records = await office.log(job)
     verify(records)

@@ -55,12 +55,13 @@ class Choir:
             self.wanted.append(stage.scaling.wanted)
         return stage
 
-    async def until(self, replicas: int) -> StageReport:
-        """Until so many are wanted and there, all ready."""
+    async def until(self, replicas: int, reason: str = "") -> StageReport:
+        """Until so many are wanted and there, all ready; for this reason, where one is given."""
         while True:
             stage = await self.stage()
             states = [replica.state for replica in stage.replicas]
-            if stage.scaling and stage.scaling.wanted == replicas and states == ["ready"] * replicas:
+            there = stage.scaling and stage.scaling.wanted == replicas and states == ["ready"] * replicas
+            if there and stage.scaling and reason in ("", stage.scaling.reason):
                 return stage
             await asyncio.sleep(LOOK_EVERY_S)
 
@@ -134,10 +135,9 @@ async def whole(choir: Choir) -> AsyncIterator[list[str]]:
 
 async def test_the_first_job_brings_up_the_first_replica(choir: Choir) -> None:
     async with whole(choir) as jobs:
-        idle = await choir.until(0)
+        idle = await choir.until(0, "0 wait and 0 run, 2 for each replica")
         assert idle.scaling
         assert (idle.scaling.min, idle.scaling.max) == (0, MOST)
-        assert idle.scaling.reason == "0 wait and 0 run, 2 for each replica"
         jobs += await choir.submit(1)
         await choir.until(1)
 
