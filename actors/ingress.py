@@ -25,6 +25,7 @@ from actors.history import History
 from actors.http import reports
 from actors.http.acceptance import Received, Reception
 from actors.http.admission import Admission
+from actors.http.audience import Audience
 from actors.http.author import author
 from actors.http.body import body_of, read_body
 from actors.http.caller import Caller, Owned, caller_of
@@ -119,7 +120,17 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
     )
     questions = Questions(log, carrier, patience=patience, now=now)
     review = Review(log, pipelines, carrier, patience=patience, now=now)
-    openai = OpenAI(log, pipelines.values(), _model(settings), carrier, reception, waiting, Prompts(settings), now=now)
+    openai = OpenAI(
+        log,
+        pipelines.values(),
+        _model(settings),
+        carrier,
+        reception,
+        waiting,
+        Prompts(settings),
+        Audience(limits),
+        now=now,
+    )
     forms = [Form(pipeline, max_deadline=settings.max_deadline) for pipeline in pipelines.values()]
     app = FastAPI(title="Headrace", redoc_url=None, redirect_slashes=False, lifespan=actor.running)
     app.openapi_schema = document(forms)

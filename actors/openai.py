@@ -19,7 +19,9 @@ from actors.contracts.subjects import is_job
 from actors.forgetting import forget_job
 from actors.http import openai_answers as answers
 from actors.http import openai_errors as errors
+from actors.http import openai_inputs as inputs
 from actors.http.acceptance import Received, Reception
+from actors.http.audience import Audience
 from actors.http.author import author
 from actors.http.body import body_of
 from actors.http.caller import Owned, caller_of
@@ -68,6 +70,7 @@ class OpenAI:
         reception: Reception,
         waiting: Waiting,
         prompts: Prompts,
+        audience: Audience,
         *,
         now: Clock,
         patience: float = STREAM_LIFE_S,
@@ -81,6 +84,7 @@ class OpenAI:
         self._reception = reception
         self._waiting = waiting
         self._prompts = prompts
+        self._audience = audience
         self._now = now
         self._patience = patience
 
@@ -95,6 +99,7 @@ class OpenAI:
                 Route("/v1/responses", self.create_response, methods=["POST"]),
                 Route(one, self.response, methods=["GET"]),
                 Route(one, self.delete, methods=["DELETE"]),
+                Route(f"{one}/input_items", self.input_items, methods=["GET"]),
                 Route(f"{one}/cancel", self.cancel, methods=["POST"]),
                 Route("/v1/chat/completions", self.create_chat, methods=["POST"]),
             ]
@@ -122,11 +127,12 @@ class OpenAI:
         """Store a response; answer at once when it is in the background, else with its outcome, or as it is made."""
         key, body = key_of(request), await body_of(request)
         wanted = read_request(CreateResponse, body)
+        self._expect_reader(request, wanted)
         received = await self._receive(request, wanted, key, body)
         journal = await self._log.connected(READ_PATIENCE_S)
         job = Owned(caller_of(request).tenant, received.job)
         if wanted.stream:
-            return self._stream_response(journal, job, await self._records(journal, job))
+            return self._stream_response(request, journal, job, await self._records(journal, job))
         if not wanted.background:
             await while_there(request, self._waiting.outcome(journal, job, self._patience))
         return _json(await self._told(journal, job))
@@ -141,7 +147,20 @@ class OpenAI:
         after = query.get("starting_after", "0")
         if not (after.isdecimal() and len(after) <= 15):
             raise Refusal(errors.INVALID_VALUE, "`starting_after` is a sequence number.", param="starting_after")
-        return self._stream_response(journal, job, await self._records(journal, job), int(after))
+        records = await self._records(journal, job)
+        self._audience.must_have_room(caller_of(request), returning=int(after) > 0)
+        return self._stream_response(request, journal, job, records, int(after))
+
+    async def input_items(self, request: Request) -> Response:
+        """What the model was given for a response, the newest first where nothing else is asked for."""
+        id = _job(request)
+        journal = await self._log.connected(READ_PATIENCE_S)
+        job = Owned(await caller_of(request).owner(journal.reader, id), id)
+        records = await self._records(journal, job)
+        given = _given(_known(job, records), records)
+        if given is None:
+            raise errors.unknown_response(answers.RESPONSE + id)
+        return _json(inputs.page(id, given, request.query_params))
 
     async def cancel(self, request: Request) -> Response:
         """Stop a response that is in the background; the response as it stands then, its end if it comes soon."""
@@ -166,6 +185,7 @@ class OpenAI:
         """Store a chat completion; answer with its outcome, or as it is made."""
         key, body = key_of(request), await body_of(request)
         wanted = read_request(CreateChat, body)
+        self._expect_reader(request, wanted)
         received = await self._receive(request, wanted, key, body)
         journal = await self._log.connected(READ_PATIENCE_S)
         job = Owned(caller_of(request).tenant, received.job)
@@ -174,7 +194,7 @@ class OpenAI:
             raise Unanswered("the job cannot be read yet")
         if wanted.stream:
             chunks = ChatStream(asked, include_usage=wanted.stream_options.include_usage)
-            return _stream(self._chunks(journal, chunks, job))
+            return self._stream(request, self._chunks(journal, chunks, job))
         match await while_there(request, self._waiting.outcome(journal, job, self._patience)):
             case None:
                 raise Refusal(errors.TOO_SLOW, "It goes on all the same; stream it, or use /v1/responses.")
@@ -182,6 +202,11 @@ class OpenAI:
                 return _json(answers.chat_completion(asked, completed))
             case outcome:
                 raise Refusal(errors.FAILED, answers.failure(outcome))
+
+    def _expect_reader(self, request: Request, wanted: CreateResponse | CreateChat) -> None:
+        """Before anything is stored: a job that was stored is not refused. Raises Refusal."""
+        if wanted.stream:
+            self._audience.must_have_room(caller_of(request))
 
     def _pipeline(self, model: str) -> Pipeline:
         if (pipeline := self._models.get(model)) is None:
@@ -208,10 +233,10 @@ class OpenAI:
         job = Owned(caller_of(request).tenant, _job_of(id, "previous_response_id"))
         records = await self._records(await self._log.connected(READ_PATIENCE_S), job)
         asked = Asked.of(job.job, records, "responses")
-        said = next((r.event.message.body.get("messages") for r in records if isinstance(r.event, HandOff)), None)
-        if asked is None or said is None:
+        given = _given(asked, records) if asked else None
+        if asked is None or given is None:
             raise errors.unknown_response(id, "previous_response_id")
-        return _before(asked, [Said.model_validate(turn) for turn in said], records)
+        return _before(asked, given, records)
 
     async def _records(self, journal: Journal, job: Owned) -> list[Record]:
         """A job's log, as the leader knows it: what was just stored is in it."""
@@ -222,8 +247,14 @@ class OpenAI:
         records = await self._records(journal, job)
         return answers.response(_known(job, records), records)
 
-    def _stream_response(self, journal: Journal, job: Owned, records: list[Record], after: int = 0) -> EventStream:
-        return _stream(self._events(journal, job, _known(job, records), records, after))
+    def _stream_response(
+        self, request: Request, journal: Journal, job: Owned, records: list[Record], after: int = 0
+    ) -> EventStream:
+        return self._stream(request, self._events(journal, job, _known(job, records), records, after))
+
+    def _stream(self, request: Request, frames: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> EventStream:
+        placed = self._audience.placed(caller_of(request), frames)
+        return EventStream(placed, life=STREAM_LIFE_S, retry_ms=None)
 
     @asynccontextmanager
     async def _events(
@@ -292,10 +323,6 @@ class OpenAI:
             raise Unanswered("the audit log does not have it yet") from None
 
 
-def _stream(frames: AbstractAsyncContextManager[AsyncIterator[bytes]]) -> EventStream:
-    return EventStream(frames, life=STREAM_LIFE_S, retry_ms=None)
-
-
 def _job(request: Request) -> str:
     """The job that a response's id stands for. Raises Refusal."""
     return _job_of(request.path_params["id"], "response_id")
@@ -308,7 +335,13 @@ def _job_of(id: str, param: str) -> str:
     return job
 
 
-def _before(asked: Asked, said: list[Said], records: list[Record]) -> Before:
+def _given(asked: Asked, records: list[Record]) -> list[Said] | None:
+    """What the model was given for a response, its instructions left out; None when that is not kept any more."""
+    said = next((r.event.message.body.get("messages") for r in records if isinstance(r.event, HandOff)), None)
+    return said and [Said.model_validate(turn) for turn in said[1 if asked.echo.instructions else 0 :]]
+
+
+def _before(asked: Asked, given: list[Said], records: list[Record]) -> Before:
     """What was said in a response, and before it. Raises Refusal for one without an answer."""
     outcome = next((record.event for record in records if isinstance(record.event, Outcome)), None)
     if outcome is None:
@@ -322,7 +355,7 @@ def _before(asked: Asked, said: list[Said], records: list[Record]) -> Before:
     calls = [(call.name, answers.arguments(call)) for call in reply.calls]
     names = {asked.call_id(at): call.name for at, call in enumerate(reply.calls)}
     answer = called(calls) if calls else Said(role="assistant", content=reply.text)
-    return Before([*said[1 if asked.echo.instructions else 0 :], answer], names)
+    return Before([*given, answer], names)
 
 
 def _known(job: Owned, records: list[Record]) -> Asked:

@@ -18,10 +18,12 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from actors.contracts.events import NotAnEvent, Outcome, Record, ReviewDiscarded, ReviewRedriven
+from actors.contracts.limits import LIMITS, Limits
 from actors.contracts.subjects import is_job
 from actors.contracts.view import kind_for_readers
 from actors.http import session
 from actors.http.attendance import Attendance, Seat
+from actors.http.audience import Audience
 from actors.http.caller import Owned, caller_of
 from actors.http.door import behind_door
 from actors.http.head import Head
@@ -36,6 +38,7 @@ from actors.journal.connection import ApiError
 from actors.journal.follow import Follower, Place
 from actors.journal.journal import PatientJournal
 from actors.journal.mailbox import Item
+from actors.journal.mirror import Mirror
 from actors.runtime.cancel import cancel
 from actors.runtime.flags import STREAM_LIFE_S
 from actors.runtime.job_log import JobLog
@@ -91,12 +94,14 @@ class Results:
         self._stream_life = stream_life
         self._rng = rng
         self._follower: Follower | None = None
+        self._limits = Mirror(LIMITS, Limits)
+        self._audience = Audience(self._limits)
         self._attendance: Attendance[Owned] = Attendance(self._cancel, grace=grace)
 
     @asynccontextmanager
     async def running(self, _: Starlette) -> AsyncIterator[None]:
         """The lifespan of the application."""
-        async with self._log, self.keyring.following(self._log):
+        async with self._log, self.keyring.following(self._log), self._limits.following(self._log):
             yield
             await self._attendance.close()
 
@@ -120,6 +125,7 @@ class Results:
         """The events of a job on a WebSocket: each message has the `id`, the `event` and the `data` of one."""
         try:
             place, job, journal, last = await self._found(socket)
+            self._audience.must_have_room(caller_of(socket), returning=place.n > 0)
         except Refusal as refusal:
             await socket.send_denial_response(refusal.answer())
             return
@@ -128,7 +134,7 @@ class Results:
             return
         is_past = await _is_past(journal, job, last, place)
         messages = nullcontext(_nothing()) if is_past else self._messages(self._follows(journal), job, place)
-        await send_events(socket, messages, life=self._stream_life)
+        await send_events(socket, self._audience.placed(caller_of(socket), messages), life=self._stream_life)
 
     async def _resumed(self, request: Request, answer: Coroutine[Any, Any, Response]) -> Response:
         try:
@@ -136,7 +142,7 @@ class Results:
         except (Unanswered, ApiError):
             if "Last-Event-ID" not in request.headers:
                 raise
-            return self._stream(nullcontext(self._once_connected()))
+            return self._stream(request, nullcontext(self._once_connected()))
 
     async def _found(self, request: HTTPConnection) -> tuple[Place, Owned, Journal, Record]:
         """How far the reader is, in which job, and the last that is stored of that. Raises Refusal or Unanswered."""
@@ -157,7 +163,7 @@ class Results:
             return _over()
         seat = Seat()
         frames = self._frames(self._follows(journal), job, place, seat if bound else None)
-        return self._stream(frames, left=seat.leave)
+        return self._stream(request, frames, left=seat.leave)
 
     async def _braided(self, request: Request) -> Response:
         ids = _jobs(request)
@@ -175,12 +181,20 @@ class Results:
                 open_jobs[job] = place
         if not open_jobs:
             return _over()
-        return self._stream(_braid(self._follows(journal), places, open_jobs, gone))
+        return self._stream(request, _braid(self._follows(journal), places, open_jobs, gone))
 
     def _stream(
-        self, frames: AbstractAsyncContextManager[AsyncIterator[bytes]], *, left: Callable[[], None] = lambda: None
+        self,
+        request: Request,
+        frames: AbstractAsyncContextManager[AsyncIterator[bytes]],
+        *,
+        left: Callable[[], None] = lambda: None,
     ) -> EventStream:
-        return EventStream(frames, life=self._stream_life, retry_ms=self._rng.randint(*RETRY_MS), left=left)
+        """Raises Refusal when the caller has no place left."""
+        caller = caller_of(request)
+        self._audience.must_have_room(caller, returning="Last-Event-ID" in request.headers)
+        placed, retry_ms = self._audience.placed(caller, frames), self._rng.randint(*RETRY_MS)
+        return EventStream(placed, life=self._stream_life, retry_ms=retry_ms, left=left)
 
     async def _once_connected(self) -> AsyncIterator[bytes]:
         """A comment, once the log can be reached."""

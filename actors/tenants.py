@@ -72,6 +72,7 @@ def set_tenant(
     tokens_per_minute: Annotated[
         int | None, typer.Option(metavar="N", help="Tokens used by what ended in a minute; 0: no limit.")
     ] = None,
+    readers: Annotated[int | None, typer.Option(metavar="N", help="Streams open in one process; 0: no limit.")] = None,
     share: Annotated[
         int | None, typer.Option(metavar="N", help="The share of the lanes that its new jobs go to, from 1.")
     ] = None,
@@ -95,6 +96,7 @@ def set_tenant(
         "waiting": waiting,
         "running": running,
         "tokens_per_minute": tokens_per_minute,
+        "readers": readers,
     }
     wanted = {
         **({"weight": weight} if weight is not None else {}),
@@ -147,7 +149,7 @@ async def _set(data: Path, nats_url: str, name: str, wanted: Mapping[str, float 
 
 
 def _table(found: Mapping[str, Limits]) -> str:
-    head = ("TENANT", "WEIGHT", "SHARE", "JOBS/MIN", "WAITING", "RUNNING", "TOKENS/MIN")
+    head = ("TENANT", "WEIGHT", "SHARE", "JOBS/MIN", "WAITING", "RUNNING", "TOKENS/MIN", "READERS")
     rows = [head, *(_row(name, limits) for name, limits in found.items())]
     widths = [max(len(row[at]) for row in rows) for at in range(len(head))]
     return "\n".join(
@@ -156,5 +158,6 @@ def _table(found: Mapping[str, Limits]) -> str:
 
 
 def _row(name: str, limits: Limits) -> tuple[str, ...]:
-    numbers = (limits.share, limits.jobs_per_minute, limits.waiting, limits.running, limits.tokens_per_minute)
+    jobs = (limits.jobs_per_minute, limits.waiting, limits.running, limits.tokens_per_minute)
+    numbers = (limits.share, *jobs, limits.readers)
     return (name, f"{limits.weight:g}", *("-" if number is None else f"{number:,}" for number in numbers))

@@ -22,7 +22,8 @@ class Limits(BaseModel):
 
     Where jobs of several tenants wait in a lane, they are started in proportion to `weight`. `jobs_per_minute` are
     accepted, `waiting` wait for a stage, `running` have no outcome yet, and what ended in a minute has used
-    `tokens_per_minute`. `share` is which share of the lanes the tenant is in; without one its first job gives it one.
+    `tokens_per_minute`. `readers` is how many streams it may have open in one process. `share` is which share of the
+    lanes the tenant is in; without one its first job gives it one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -33,10 +34,11 @@ class Limits(BaseModel):
     waiting: AtLeastOne | None = None
     running: AtLeastOne | None = None
     tokens_per_minute: AtLeastOne | None = None
+    readers: AtLeastOne | None = None
 
     @property
     def caps(self) -> dict[str, int]:
-        """The limits that there are, by name."""
+        """The limits on jobs that there are, by name."""
         named = {
             "jobs": self.jobs_per_minute,
             "waiting": self.waiting,

@@ -59,6 +59,21 @@ def paths() -> Json:
                 "delete_response", "Take a response out of the log", _object(), "404", "409", parameters=[id]
             ),
         },
+        "/v1/responses/{id}/input_items": {
+            "get": _operation(
+                "input_items",
+                "What the model was given for a response",
+                _object(),
+                "400",
+                "404",
+                parameters=[
+                    id,
+                    _query("order", "The newest first, or the oldest.", {"enum": ["desc", "asc"], "default": "desc"}),
+                    _query("after", "The id of the item before.", {"type": "string"}),
+                    _query("limit", "How many at most.", {"type": "integer", "minimum": 1, "maximum": 100}),
+                ],
+            )
+        },
         "/v1/responses/{id}/cancel": {
             "post": _operation(
                 "cancel_response", "Stop a response that is in the background", _object(), "400", "404", parameters=[id]

@@ -87,6 +87,7 @@ ROWS: dict[tuple[str, str], Row] = {
     ("POST", "/v1/responses"): Row(400, {}),
     ("GET", "/v1/responses/{id}"): Row(404, of="response"),
     ("DELETE", "/v1/responses/{id}"): Row(404, of="response"),
+    ("GET", "/v1/responses/{id}/input_items"): Row(404, of="response"),
     ("POST", "/v1/responses/{id}/cancel"): Row(404, of="response"),
     ("POST", "/v1/chat/completions"): Row(400, {}),
     ("GET", "/openapi.json"): HERE,

@@ -13,14 +13,16 @@ import httpx
 import httpx2
 import openai
 import pytest
-from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+from openai import AsyncOpenAI, AsyncStream, DefaultAsyncHttpxClient
 from openai.types.responses import Response, ResponseStreamEvent
 
 from actors.client import AsyncHeadrace
 from actors.contracts.events import Completed, Delta, HandOff, StepStarted
+from actors.contracts.limits import LIMITS, Limits
 from actors.contracts.subjects import LOCAL
 from actors.engines.scripted import Cue, tokens_of
 from actors.journal import Journal
+from actors.journal.shelf import Shelf
 from tests.installation import ROOT
 from tests.nats_servers import Servers
 from tests.pipelines import SPEECH, TALKS, talker
@@ -336,6 +338,37 @@ async def test_a_chat_completion_is_streamed_in_chunks_with_its_usage(r1: Server
         assert told[-1].choices == []
         assert told[-1].usage is not None
         assert told[-1].usage.completion_tokens == len(tokens_of(SPEECH))
+
+
+async def test_who_has_all_its_streams_is_refused_before_anything_is_stored(r1: Servers, journal_r1: Journal) -> None:
+    async with serving(r1, "talk") as client:
+        shelf = Shelf(journal_r1.signals, LIMITS, Limits)
+        await shelf.put(LOCAL, Limits(readers=1), expect=0)
+        talker.gate = asyncio.Event()
+        try:
+            stream = await client.responses.create(**ASK, stream=True)
+            refused = await until_limited(client, stream)
+            before = await stored(journal_r1)
+            with pytest.raises(openai.RateLimitError):
+                await client.chat.completions.create(**CHAT, stream=True)
+            assert await stored(journal_r1) == before
+        finally:
+            talker.gate.set()
+            talker.gate = None
+        assert (refused.code, refused.response.headers["Retry-After"]) == ("quota", "5")
+        assert [event async for event in stream][-1].type == "response.completed"
+
+
+async def until_limited(client: AsyncOpenAI, first: AsyncStream[ResponseStreamEvent]) -> openai.RateLimitError:
+    """Read along until that is one stream too many: what was set is known a little later."""
+    created = await anext(first)
+    assert created.type == "response.created"
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                await (await client.responses.retrieve(created.response.id, stream=True)).close()
+            except openai.RateLimitError as refused:
+                return refused
 
 
 async def test_what_cannot_be_generated_is_told_as_a_failure(r1: Servers) -> None:

@@ -128,6 +128,14 @@ async def test_a_response_calls_functions_and_the_next_one_goes_on_after_it(r1: 
         said = (await log_of(journal_r1, third))[0].message.body["messages"]
         assert [one["role"] for one in said] == ["user", "assistant", "user", "assistant", "user"]
         assert [one["content"] for one in said[3:]] == [SPEECH, "Why?"]
+        items: list[Any] = [item async for item in client.responses.input_items.list(third.id, order="asc", limit=2)]
+        assert [(item.role, item.content[0].text) for item in items] == [(one["role"], one["content"]) for one in said]
+        given = [item.id async for item in client.responses.input_items.list(third.id, after=items[3].id)]
+        assert given == [items[at].id for at in (2, 1, 0)]
+        for unfit in ({"limit": 0}, {"order": "up"}, {"after": "msg_of_another"}):
+            with pytest.raises(openai.BadRequestError) as refused:
+                await client.responses.input_items.list(third.id, **unfit)
+            assert refused.value.param in unfit
 
         whole = [*[{"role": "user", "content": ASKED}], *(item.to_dict() for item in first.output), *outputs]
         at_once = await client.responses.create(model=MODEL, input=whole, tools=TOOLS)  # as it is done without a store

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
+from contextlib import aclosing
 from typing import Any
 
 import httpx
@@ -13,12 +14,16 @@ from httpx_sse import ServerSentEvent, aconnect_sse
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
+from actors import replies
+from actors.client import AsyncHeadrace
 from actors.contracts.events import Completed, Delta, StepStarted
+from actors.contracts.limits import LIMITS, Limits
 from actors.contracts.messages import Packed
 from actors.contracts.subjects import LOCAL
 from actors.forgetting import forget_job
 from actors.http.places import BETWEEN
 from actors.journal import Journal
+from actors.journal.shelf import Shelf
 from actors.results import MOST_JOBS
 from tests.nats_servers import Servers
 from tests.pipelines import SPEECH, reciter
@@ -111,6 +116,52 @@ async def test_a_reader_of_several_jobs_that_is_cut_again_and_again_sees_each_ev
         rest = await read(http, jobs, last=whole[at].id)
         for job in jobs:
             assert of(rest, job) == [one for one in of(whole, job) if one not in of(whole[: at + 1], job)]
+
+
+@pytest.mark.usefixtures("slow")
+async def test_the_client_reads_several_jobs_and_knows_which_is_which(r1: Servers, http: httpx.AsyncClient) -> None:
+    jobs = await recitals(http, 3)
+    texts = dict.fromkeys(jobs, "")
+    last: dict[str, str] = {}
+    async with (
+        working(settings_for(r1), *STAGES),
+        AsyncHeadrace(str(http.base_url)) as headrace,
+        asyncio.timeout(30),
+        aclosing(headrace.events_of(jobs)) as events,
+    ):
+        async for job, event in events:
+            texts[job] += event.text if isinstance(event, replies.Delta) else ""
+            last[job] = event.kind
+    assert texts == dict.fromkeys(jobs, SPEECH)
+    assert last == dict.fromkeys(jobs, "completed")
+
+
+async def test_who_has_all_its_streams_is_asked_back(http: httpx.AsyncClient, journal_r1: Journal) -> None:
+    scribe = Scribe(journal_r1.appender)
+    await scribe.hand_off("recite")
+    job = scribe.address.job
+    await Shelf(journal_r1.signals, LIMITS, Limits).put(LOCAL, Limits(readers=1), expect=0)
+    async with http.stream("GET", f"{EVENTS}/{job}"):
+        await until(http, job, 429)  # what was set is known a little later
+        answer = await http.get(f"{EVENTS}/{job}")
+        told = answer.json()
+        assert (answer.status_code, told["limit"], told["most"]) == (429, "readers", 1)
+        assert answer.headers["Retry-After"] in told["detail"]
+        assert (await http.get(EVENTS, params={"jobs": job})).status_code == 429
+        with pytest.raises(InvalidStatus) as refused:
+            await connect(f"ws://{http.base_url.host}:{http.base_url.port}{EVENTS}/{job}/ws")
+        assert refused.value.response.status_code == 429
+    await until(http, job, 200)
+
+
+async def until(http: httpx.AsyncClient, job: str, status: int) -> None:
+    """Open streams, and close them at once, until one is answered so."""
+    async with asyncio.timeout(30):
+        while True:
+            async with http.stream("GET", f"{EVENTS}/{job}") as answer:
+                if answer.status_code == status:
+                    return
+            await asyncio.sleep(0.02)
 
 
 async def test_the_id_of_an_event_is_a_place_in_each_job(http: httpx.AsyncClient, journal_r1: Journal) -> None:
