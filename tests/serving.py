@@ -106,9 +106,11 @@ async def served(
 
 
 async def until_ready(http: httpx.AsyncClient) -> None:
+    """Until a job can be stored, and it is known who may come in."""
     async with asyncio.timeout(20):
-        while (await http.get("/readyz")).status_code != 200:  # noqa: ASYNC110  # it is what others have, too
-            await asyncio.sleep(0.02)
+        for path in ("/readyz", "/v1/pipelines"):
+            while (await http.get(path)).status_code == 503:  # noqa: ASYNC110  # it is what others have, too
+                await asyncio.sleep(0.02)
 
 
 @asynccontextmanager

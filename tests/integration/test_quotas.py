@@ -130,10 +130,10 @@ async def typed(servers: Servers, *args: str) -> tuple[int, str]:
 async def test_what_a_tenant_may_have_is_set_and_listed_by_people(r1: Servers) -> None:
     assert await typed(r1, "list", "--json") == (0, "{}\n")
     status, said = await typed(r1, "set", "acme", "--weight", "3", "--running", "5", "--waiting", "1")
-    assert (status, said.split()[-7:]) == (0, ["acme", "3", "-", "-", "1", "5", "-"])
-    assert (await typed(r1, "set", "acme", "--waiting", "0", "--tokens-per-minute", "9000"))[0] == 0
+    assert (status, said.split()[-8:]) == (0, ["acme", "3", "-", "-", "1", "5", "-", "-"])
+    assert (await typed(r1, "set", "acme", "--waiting", "0", "--tokens-per-minute", "9000", "--readers", "7"))[0] == 0
     status, said = await typed(r1, "list", "--json")
-    assert json.loads(said) == {"acme": {"weight": 3.0, "running": 5, "tokens_per_minute": 9000}}
+    assert json.loads(said) == {"acme": {"weight": 3.0, "running": 5, "tokens_per_minute": 9000, "readers": 7}}
     for wrong in (["acme"], ["Acme Inc.", "--weight", "1"], ["acme", "--weight", "0"], ["acme", "--share", "99"]):
         status, _ = await typed(r1, "set", *wrong)
         assert status != 0
