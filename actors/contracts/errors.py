@@ -1,4 +1,4 @@
-"""The errors that stages raise on purpose, and an error as the log keeps it."""
+"""The errors that stages raise on purpose, or that a start ends with, and an error as the log keeps it."""
 
 from __future__ import annotations
 
@@ -12,6 +12,10 @@ MAX_TRACE = 8_000
 
 class HeadraceError(Exception):
     """The base of every error of ours. The class says what happens next; the message says what to do."""
+
+
+class CannotStart(HeadraceError):
+    """Something that a start needs is not there; the message says what to do."""
 
 
 class TerminalError(HeadraceError):
