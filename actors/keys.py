@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,14 +15,12 @@ from actors.contracts.api_key import PREFIX, ApiKey, id_of
 from actors.contracts.errors import HeadraceError
 from actors.contracts.subjects import LOCAL
 from actors.contracts.tenant import token_of
-from actors.options import DEFAULT_DATA, Data, NatsUrl
+from actors.options import DEFAULT_DATA, Data, NatsUrl, span
 
 if TYPE_CHECKING:  # what reaches the server takes long to import
     from actors.journal.api_keys import ApiKeys
 
 T = TypeVar("T")
-
-UNITS = {"d": "days", "h": "hours", "m": "minutes"}
 
 keys = typer.Typer(
     no_args_is_help=True,
@@ -171,10 +168,10 @@ def _with_keys(data: Path, nats_url: str, work: Callable[[ApiKeys], Awaitable[T]
     return asyncio.run(run())
 
 
-def _duration(text: str) -> timedelta:
-    if (found := re.fullmatch(r"([1-9][0-9]{0,4})([dhm])", text)) is None:
-        raise typer.BadParameter(f"{text!r} is no time such as 90d, 12h or 30m", param_hint="--expires")
-    return timedelta(**{UNITS[found[2]]: int(found[1])})
+def _duration(typed: str) -> timedelta:
+    if (found := span(typed)) is None:
+        raise typer.BadParameter(f"{typed!r} is no time such as 90d, 12h or 30m", param_hint="--expires")
+    return found
 
 
 def _state(key: ApiKey, now: datetime) -> str:

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import islice
 from typing import Annotated
 
 import typer
 
 from actors.client import DEFAULT_URL, Headrace, Patience
-from actors.options import DEFAULT_DATA, Data
+from actors.options import DEFAULT_DATA, Data, span
 from actors.printout import jobs_printout
 
 ASKING = Patience(tries=4)
-
-UNITS = {"m": 60, "h": 3_600, "d": 86_400}
 
 jobs = typer.Typer(
     no_args_is_help=True,
@@ -86,8 +83,8 @@ def rebuild(
 
 
 def _since(said: str, now: datetime) -> datetime:
-    if found := re.fullmatch(r"([0-9]{1,6})([mhd])", said):
-        return now - timedelta(seconds=int(found[1]) * UNITS[found[2]])
+    if ago := span(said):
+        return now - ago
     try:
         at = datetime.fromisoformat(said)
     except ValueError:
