@@ -138,7 +138,8 @@ class Quotas:
     async def _count_waiting(self, journal: Journal) -> None:
         for tenant, limits in list(self._limits.values.items()):
             if limits.waiting is not None and (ledger := self._ledgers.get(tenant)):
-                queues = [Queue(stage, lane, limits.share or 0) for stage in self._stages for lane in LANES]
+                shares = {0, limits.share or 0}  # where there was no room for its queues, its jobs are in the first
+                queues = [Queue(stage, lane, share) for stage in self._stages for lane in LANES for share in shares]
                 counts = await asyncio.gather(*(_waiting(journal, queue, tenant) for queue in queues))
                 ledger.waiting = sum(counts)
 

@@ -33,14 +33,29 @@ AUDIT_S = 400 * 86_400
 """How long a fact is kept, in seconds: over a year, so that a yearly audit finds all of it."""
 
 MAX_CONSUMERS = 4_096
+"""How many queues there may be: a stage has three, and three for each share that tenants are in, so 41 stages fit with
+every share. Each takes the server memory, so there is a bound."""
+
 ACK_WAIT_S = 30.0
 """The lease: how long a hand-off is a worker's without a sign of progress, in seconds."""
 
+NO_MORE_CONSUMERS = 10026
 NO_ROOM = 10047
 NAME_IN_USE = 10058
 NO_STREAM = 10059
 NOBODY_LEADS = (10008, 10009)
 PAUSE_S = 0.1
+
+
+class NoMoreQueues(ApiError):
+    """The log has as many queues as it may have: fewer stages have to be served in one installation."""
+
+    def __init__(self, queue: Queue) -> None:
+        super().__init__(
+            NO_MORE_CONSUMERS,
+            f"there is no room for the queue {queue.consumer}: the log has {MAX_CONSUMERS:,} and takes no more; a "
+            "stage has three, and three for each share of tenants: serve some stages by an installation of their own",
+        )
 
 
 def jobs_stream(*, replicas: int, max_bytes: int) -> dict[str, Any]:
@@ -152,7 +167,10 @@ async def ensure(
     audit_max_bytes: int = 1 << 30,
     ack_wait: float = ACK_WAIT_S,
 ) -> None:
-    """Make what is missing and update what differs; safe to do again, and by several processes at once."""
+    """Make what is missing and update what differs; safe to do again, and by several processes at once.
+
+    Raises NoMoreQueues.
+    """
     await _ensure_stream(link, jobs_stream(replicas=replicas, max_bytes=max_bytes))
     await _ensure_stream(link, audit_stream(replicas=replicas, max_bytes=audit_max_bytes))
     await _ensure_stream(link, later_stream(replicas=replicas))
@@ -201,10 +219,18 @@ async def _update(link: Link, config: dict[str, Any]) -> bool:
 
 
 async def ensure_queue(link: Link, queue: Queue, *, ack_wait: float) -> None:
-    """Make what serves a queue, if it is missing: it has in it whatever was handed off before, too."""
+    """Make what serves a queue, if it is missing: it has in it whatever was handed off before, too.
+
+    Raises NoMoreQueues.
+    """
     config = queue_consumer(queue, ack_wait=ack_wait)
     body = {"stream_name": JOBS, "config": config, "action": ""}
-    await _call(link, f"CONSUMER.CREATE.{JOBS}.{config['name']}.{config['filter_subject']}", body)
+    try:
+        await _call(link, f"CONSUMER.CREATE.{JOBS}.{config['name']}.{config['filter_subject']}", body)
+    except ApiError as error:
+        if error.code == NO_MORE_CONSUMERS:
+            raise NoMoreQueues(queue) from error
+        raise
 
 
 async def _call(link: Link, call: str, body: dict[str, Any]) -> None:
