@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import datetime
 
-from actors.contracts.generation import JsonSchema
+from actors.contracts.generation import JsonSchema, about
 from actors.contracts.subjects import LANES
 from actors.narration import answer_text, spent, visible
 from actors.replies import (
@@ -147,8 +147,9 @@ def _remarks(stage: StageReport) -> list[str]:
         f"{u.jobs} jobs of {u.pipeline} {u.version} wait: no replica knows that version; serve it too"
         for u in stage.unknown
     ]
+    tokens = [f"about {about(stage.tokens_waiting)} tokens wait"] if stage.tokens_waiting else []
     not_ready = [_replica(replica) for replica in stage.replicas if _kind(replica) != "ready"]
-    return [*([stage.note] if stage.note else []), *unknown, *decided, *not_ready]
+    return [*([stage.note] if stage.note else []), *unknown, *decided, *tokens, *not_ready]
 
 
 def _stage_row(stage: StageReport) -> tuple[str, ...]:

@@ -290,8 +290,9 @@ class UnknownVersion(Reply):
 class StageReport(Backlog):
     """A stage's lag, as a whole and per lane, its replicas, and what was decided on their number.
 
-    `unknown` are versions that its replicas do not know: their jobs wait, and count as running. `note` says what is to
-    be done about a stage that no pipeline has any more.
+    `tokens_waiting` is about how many tokens of work wait, prompts and what is generated; None where nobody can say, or
+    the stage declares no `tokens_per_replica`. `unknown` are versions that its replicas do not know: their jobs wait,
+    and count as running. `note` says what is to be done about a stage that no pipeline has any more.
     """
 
     stage: str
@@ -299,6 +300,7 @@ class StageReport(Backlog):
     lanes: dict[str, Backlog] = Field(default_factory=dict)
     replicas: tuple[Replica, ...] = ()
     scaling: Scaling | None = None
+    tokens_waiting: int | None = None
     unknown: tuple[UnknownVersion, ...] = ()
     note: str | None = None
 

@@ -94,4 +94,9 @@ class Usage(BaseModel):
         )
 
 
+def about(tokens: int) -> str:
+    """A number of tokens that is known no better than this."""
+    return f"{float(f'{tokens:.2g}'):,.0f}"
+
+
 JsonSchema = dict[str, Any]

@@ -105,7 +105,13 @@ UNSERVED = "no pipeline that is served here has this stage: serve the version th
 
 def unserved(stage: str, lags: Iterable[Lag], *, now: datetime) -> Report:
     """A stage that no pipeline has any more, and what waits for one that does."""
-    return _waiting(stage, (), lags, now) | {"replicas": [], "scaling": None, "unknown": [], "note": UNSERVED}
+    return _waiting(stage, (), lags, now) | {
+        "replicas": [],
+        "scaling": None,
+        "tokens_waiting": None,
+        "unknown": [],
+        "note": UNSERVED,
+    }
 
 
 def stage(
@@ -122,6 +128,7 @@ def stage(
     return _waiting(stage.name, pipelines, lags, now) | {
         "replicas": [_replica(worker, now) for worker in here],
         "scaling": _scaling(stage, decision),
+        "tokens_waiting": decision.tokens_waiting if decision else None,
         "unknown": _unknown(here),
         "note": None,
     }

@@ -58,7 +58,11 @@ class Reader:
 
     async def last(self, tenant: str, job: str) -> Record | None:
         """The job's last message, as the leader knows it."""
-        return await self._from_leader({"last_by_subj": job_filter(tenant, job)})
+        return await self.newest(job_filter(tenant, job))
+
+    async def newest(self, subjects: str) -> Record | None:
+        """The last message on any of these subjects, as the leader knows it."""
+        return await self._from_leader({"last_by_subj": subjects})
 
     async def after(self, subjects: str, seq: int, *, most: int = PAGE) -> list[Record]:
         """The first messages on these subjects with sequences over `seq`, at most so many."""

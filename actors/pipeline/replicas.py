@@ -14,6 +14,10 @@ class Replicas:
     at once; there are fewer only after fewer have been enough for `down_after` seconds, and never while one of them
     still starts. When a job has waited longer than `max_wait` seconds and all replicas work, one more is started.
     On top of all that there are `spare` replicas, loaded and idle: when one that works is lost, a spare takes over.
+
+    `tokens_per_replica`, for a stage with an engine, is how many tokens of work (prompts, and what is generated) one
+    replica is meant to have before it. How many there are is an estimate; it is a reason for more replicas and against
+    fewer, never for fewer, and while nothing is known the jobs alone decide. None: tokens are not counted.
     """
 
     max: int
@@ -22,6 +26,7 @@ class Replicas:
     max_wait: float = 30.0
     down_after: float = 60.0
     spare: int = 0
+    tokens_per_replica: int | None = None
 
     @property
     def mistake(self) -> str | None:
@@ -32,6 +37,9 @@ class Replicas:
             return f"min={self.min!r} must be a whole number from 0 to max={self.max}"
         if self.lag_per_replica is not None and not (_is_whole(self.lag_per_replica) and self.lag_per_replica >= 1):
             return f"lag_per_replica={self.lag_per_replica!r} must be a whole number of jobs, at least 1"
+        tokens = self.tokens_per_replica
+        if tokens is not None and not (_is_whole(tokens) and tokens >= 1):
+            return f"tokens_per_replica={tokens!r} must be a whole number of tokens, at least 1"
         if not self.max_wait > 0:
             return f"max_wait={self.max_wait!r} must be more than 0 seconds"
         if not self.down_after >= 0:

@@ -44,7 +44,7 @@ class Autoscaler:
 
     def _decide(self, target: int) -> int:
         rule = Rule(**self._rule)
-        lookout = self._lookout or self._look_out()
+        lookout = self._lookout or self._look_out(rule)
         decision, self._memory = rule.decide(self._memory, lookout.load, now=time.monotonic(), target=target)
         before, lookout.decision = lookout.decision, decision
         if decision.replicas != target or before is None:
@@ -52,9 +52,11 @@ class Autoscaler:
             log.info("a stage's number of replicas was decided", extra=fields | {"reason": decision.reason})
         return decision.replicas
 
-    def _look_out(self) -> Lookout:
+    def _look_out(self, rule: Rule) -> Lookout:
         """Begin to look; it ends when Serve forgets this policy, as it does on every deploy."""
-        self._lookout = lookout = Lookout(Settings().nats_urls, self._stage)
+        self._lookout = lookout = Lookout(
+            Settings().nats_urls, self._stage, counts_tokens=rule.tokens_per_replica is not None
+        )
         weakref.finalize(self, lookout.stop)
         lookout.start()
         return lookout

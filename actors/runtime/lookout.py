@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Sequence
+from random import Random
 
 from pydantic import ValidationError
 
@@ -17,6 +18,7 @@ from actors.journal.read import Reader
 from actors.runtime.presence import ASK_S, workers_of
 from actors.runtime.scaling import Decision, Load
 from actors.runtime.waits import Waits
+from actors.runtime.workload import Workload
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +30,14 @@ STOP_S = 0.5
 class Lookout:
     """Looks about five times a second, in a thread of its own and over a connection of its own.
 
-    Nobody waits for it: `load` is what it saw last, None until then; `decision` is what it tells.
+    Nobody waits for it: `load` is what it saw last, None until then; `decision` is what it tells. It estimates how many
+    tokens there are only when it `counts_tokens`.
     """
 
-    def __init__(self, urls: Sequence[str], stage: str) -> None:
+    def __init__(self, urls: Sequence[str], stage: str, *, counts_tokens: bool = False) -> None:
         self._urls = list(urls)
         self._stage = stage
+        self._counts_tokens = counts_tokens
         self._stopped = threading.Event()
         self.load: Load | None = None
         self.decision: Decision | None = None
@@ -65,18 +69,18 @@ class Lookout:
 
     async def _look(self) -> None:
         link = await Link.open(self._urls, f"scaling-{self._stage}:signals")
-        waits = Waits(Reader(link))
+        waits, workload = Waits(Reader(link)), Workload(Reader(link), Random())
         try:
             await link.answer(scaling_subject(self._stage), self._tell)
             while True:
                 try:
-                    self.load = await self._see(link, waits)
+                    self.load = await self._see(link, waits, workload)
                 except (Unanswered, ApiError):
                     await asyncio.sleep(ASK_S)
         finally:
             await link.close()
 
-    async def _see(self, link: Link, waits: Waits) -> Load:
+    async def _see(self, link: Link, waits: Waits, workload: Workload) -> Load:
         workers = await workers_of(link, self._stage)
         seen = time.monotonic()
         flows = (await stage_flows(link, [self._stage]))[self._stage]
@@ -89,10 +93,13 @@ class Lookout:
             waited=await waits.longest(flows),
             ready=sum(worker.state == "ready" for worker in regular),
             failed=sum(worker.state == "failed" for worker in regular),
+            tokens=await workload.look(flows, workers) if self._counts_tokens else None,
         )
 
     def _tell(self, _: bytes) -> bytes:
-        return self.decision.model_dump_json().encode() if self.decision else b"{}"
+        tokens = self.load.tokens if self.load else None
+        told = self.decision and self.decision.model_copy(update={"tokens_waiting": tokens.waiting if tokens else None})
+        return told.model_dump_json().encode() if told else b"{}"
 
 
 async def decision_on(link: Link, stage: str) -> Decision | None:

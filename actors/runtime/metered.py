@@ -20,6 +20,7 @@ class Metered(Engine):
         self._requests = 0
         self._usage = Usage()
         self._unkept = 0
+        self._taken = 0
         self.model = engine.model
 
     def note(self, usage: Usage) -> None:
@@ -34,6 +35,11 @@ class Metered(Engine):
     def unkept(self) -> int:
         """How many of the generated tokens are not stored: wasted, if the step goes no further."""
         return self._unkept
+
+    @property
+    def taken(self) -> int:
+        """How many tokens it has worked on for this step: generated ones, and prompts from their first token on."""
+        return self._taken
 
     def take_usage(self) -> Usage:
         """What was used since the last time somebody took it."""
@@ -71,8 +77,11 @@ class Metered(Engine):
         self._requests += 1
         name = f"{self._claim}-{self._requests}"
         self._usage += Usage(prompt_tokens=len(prompt))
+        read = len(prompt) + len(said)
         async with aclosing(self._engine.generate(name, prompt, sampling, said=said)) as pieces:
             async for piece in pieces:
+                self._taken += read + len(piece.tokens)
+                read = 0
                 self._usage += Usage(output_tokens=len(piece.tokens))
                 self._unkept += len(piece.tokens)
                 yield piece

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from actors.contracts.subjects import worker_subject, workers_subject
 from actors.journal.connection import Link, NobodyThere, Unanswered
+from actors.runtime.effort import Effort
 
 ASK_S = 0.2
 """How long a worker or a stage is given to answer, in seconds."""
@@ -36,7 +37,9 @@ class WorkerStatus(BaseModel):
     """How a worker is. `detail` says what it does, or what is wrong; `jobs` it runs, `free` more would fit.
 
     `done` is how far it is with what it does, from 0 to 1, where that is known. A `spare` stands by for one that is
-    lost; an `overflow` helps where jobs have waited too long. `unknown` are versions whose jobs it sends away.
+    lost; an `overflow` helps where jobs have waited too long. `unknown` are versions whose jobs it sends away. Where it
+    has an engine, `effort` is what its jobs took lately, and `tokens_left` about how many tokens those that it runs
+    still take; None while it cannot say.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -51,6 +54,8 @@ class WorkerStatus(BaseModel):
     done: float | None = None
     role: Role = "regular"
     unknown: tuple[UnknownVersion, ...] = ()
+    effort: Effort | None = None
+    tokens_left: int | None = None
 
 
 class _Question(BaseModel):

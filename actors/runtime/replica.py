@@ -8,12 +8,13 @@ import importlib
 import logging
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
 from actors.contracts.errors import HeadraceError
 from actors.engines.protocol import Engine, EngineError
+from actors.journal.connection import ApiError
 from actors.journal.journal import Journal
 from actors.journal.later import Later
 from actors.journal.pull import Acks
@@ -112,6 +113,8 @@ class Replica:
             done=opening.done if opening else None,
             role=self._role,
             unknown=self._strangers.waiting(),
+            effort=worker.effort if worker else None,
+            tokens_left=worker.tokens_left if worker else None,
         )
 
     @property
@@ -123,15 +126,8 @@ class Replica:
     async def run(self) -> None:
         """Work until stopped."""
         async with Journal.open(self._settings.nats_urls, self.name) as journal:
-            await ensure(
-                journal.signals,
-                [self._stage.name],
-                replicas=self._settings.nats_replicas,
-                max_bytes=self._settings.max_bytes,
-                audit_max_bytes=self._settings.audit_max_bytes,
-                ack_wait=self._settings.ack_wait,
-            )
             await Presence(journal.signals, holds=self._holds, status=self.status, look=self._look).open()
+            await self._make_queues(journal)
             async with contextlib.AsyncExitStack() as stack:
                 resource = await self._open_resource(stack)
                 if not self._stopping.is_set():
@@ -149,6 +145,22 @@ class Replica:
             self._worker.check()
         if self._engine and self._state == "ready":
             await self._engine.check()
+
+    async def _make_queues(self, journal: Journal) -> None:
+        """The stage's queues, once they can be made; tries again with growing pauses until then."""
+        for pause in self._pauses():
+            try:
+                await ensure(
+                    journal.signals,
+                    [self._stage.name],
+                    replicas=self._settings.nats_replicas,
+                    max_bytes=self._settings.max_bytes,
+                    audit_max_bytes=self._settings.audit_max_bytes,
+                    ack_wait=self._settings.ack_wait,
+                )
+                return
+            except ApiError as error:
+                await self._fail(error, "queues_not_made", pause)
 
     async def _work(self, journal: Journal, resource: object) -> None:
         self._engine = resource if isinstance(resource, Engine) else None
@@ -206,20 +218,29 @@ class Replica:
         uses = as_set(uses, self._settings)
         if isinstance(uses, Engine):
             uses = self._opened = uses.on(self._stage.gpus if self._settings.gpus else 0.0)
-        pause = FIRST_RETRY_S
-        while not self._stopping.is_set():
+        for pause in self._pauses():
             self._become("loading", f"opening {type(uses).__name__}")
             try:
                 return await stack.enter_async_context(uses)
             except (EngineError, OSError, HeadraceError, ValueError, RuntimeError) as error:
-                self._become("failed", f"{error} (tried again in {pause:.0f} s)")
-                fields = {"action": "open_failed", "stage": self._stage.name, "reason": str(error)}
-                log.error("cannot open what the stage uses", extra=fields)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
-                    await self._stopping.wait()
-            pause = min(pause * 2, LONGEST_RETRY_S)
+                await self._fail(error, "open_failed", pause)
         return None
+
+    def _pauses(self) -> Iterator[float]:
+        """How long to wait after each failure, in seconds, until it is stopped."""
+        pause = FIRST_RETRY_S
+        while not self._stopping.is_set():
+            yield pause
+            pause = min(pause * 2, LONGEST_RETRY_S)
+
+    async def _fail(self, error: Exception, action: str, pause: float) -> None:
+        """Say what is wrong, and wait a while."""
+        self._become("failed", f"{error} (tried again in {pause:.0f} s)")
+        fields = {"action": action, "stage": self._stage.name, "reason": str(error)}
+        log.error("a replica cannot work yet", extra=fields)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(pause):
+                await self._stopping.wait()
 
     def _holds(self, claim: str) -> bool:
         return self._worker is not None and self._worker.holds(claim)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import BaseModel, ConfigDict
 
+from actors.contracts.generation import about
 from actors.pipeline import Replicas, Stage
 
 KNOWN_FOR_S = 0.5
@@ -18,13 +19,29 @@ GAP_S = 5.0
 START_S = 600.0
 """How long a replica may take to start before it may be given up again, in seconds."""
 
+MARGIN = 1.25
+"""By how much tokens are counted too high where they are a reason against fewer replicas: an estimate that goes up and
+down by a tenth turns nothing round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """About how many tokens of work wait, and how many of it are still before the jobs that run."""
+
+    waiting: int
+    running: int
+
+    def __str__(self) -> str:
+        running = f" and {about(self.running)} run" if self.running else ""
+        return f"about {about(self.waiting)} tokens wait{running}"
+
 
 @dataclass(frozen=True, slots=True)
 class Load:
     """A stage as it was seen at `at`, on a clock that never goes back.
 
     `waited` is how many seconds the oldest job that waits has waited. `ready` replicas work, and `failed` ones cannot;
-    those that still start are neither.
+    those that still start are neither. `tokens` is None where nobody can say, or nobody asked.
     """
 
     at: float
@@ -33,6 +50,7 @@ class Load:
     waited: float = 0.0
     ready: int = 0
     failed: int = 0
+    tokens: Tokens | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,19 +82,21 @@ class Memory:
 
 
 class Decision(BaseModel):
-    """How many replicas a stage is to have, and why."""
+    """How many replicas a stage is to have, and why; about how many tokens wait, where that is estimated."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     replicas: int
     reason: str
+    tokens_waiting: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """How a stage's load decides on its number of replicas; `concurrency` is how many jobs one of them runs.
 
-    There are from `min` to `max` for the load, and on top of those always `spare`.
+    There are from `min` to `max` for the load, and on top of those always `spare`. Tokens are a reason for more of them
+    and against fewer; where they are not known the jobs alone decide.
     """
 
     min: int
@@ -86,6 +106,7 @@ class Rule:
     max_wait: float
     down_after: float
     spare: int = 0
+    tokens_per_replica: int | None = None
 
     @classmethod
     def of(cls, stage: Stage, replicas: Replicas) -> Rule:
@@ -98,6 +119,7 @@ class Rule:
             replicas.max_wait,
             replicas.down_after,
             replicas.spare,
+            replicas.tokens_per_replica,
         )
 
     @property
@@ -141,6 +163,8 @@ class Rule:
         busy = min(math.ceil(load.running / self.concurrency), working)  # never a reason for more, one against fewer
         needed = max(lag, busy)
         reason = f"{load.waiting} wait and {load.running} run, {self.lag_per_replica} for each replica"
+        if load.tokens and self.tokens_per_replica and (more := self._for_tokens(load.tokens, working)) > needed:
+            needed, reason = more, f"{load.tokens}, {self.tokens_per_replica:,} for each replica"
         if load.waited > self.max_wait and needed <= working:
             needed = working + self._one_more(load, memory, target)
             reason = f"a job has waited for {load.waited:.0f} s"
@@ -149,6 +173,11 @@ class Rule:
         if self.spare:
             reason += f"; {self.spare} to spare"
         return max(self.min, min(needed, self.max)) + self.spare, reason
+
+    def _for_tokens(self, tokens: Tokens, working: int) -> int:
+        """How many these tokens need; where that is fewer than work, they are counted as a little more."""
+        of_one = (tokens.waiting + tokens.running) / (self.tokens_per_replica or math.inf)
+        return max(math.ceil(of_one), min(working, math.ceil(MARGIN * of_one)))
 
     def _one_more(self, load: Load, memory: Memory, target: int) -> bool:
         """Whether another one helps: all that there are work, and the last one has had its time to."""

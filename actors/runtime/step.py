@@ -41,6 +41,7 @@ from actors.pipeline.pipeline import Pipeline
 from actors.pipeline.stage import Stage
 from actors.runtime.company import Company, Disbanded
 from actors.runtime.crash_points import CrashPoint
+from actors.runtime.effort import Effort, Experience
 from actors.runtime.metered import Metered
 from actors.runtime.pacing import TextLanes
 from actors.runtime.rules import Verdict
@@ -76,6 +77,7 @@ class Bench:
     lanes: TextLanes
     rng: Random = field(default_factory=Random)
     strangers: Strangers = field(default_factory=Strangers)
+    experience: Experience = field(default_factory=Experience)
 
     @property
     def claims_first(self) -> bool:
@@ -113,6 +115,11 @@ class Step:
     @property
     def _given(self) -> Given:
         return self.job, self._writer.handoff.first_n
+
+    def tokens_left(self, effort: Effort) -> float:
+        """About how many tokens it still takes, if it is like the jobs before it."""
+        taken = self._engine.taken if self._engine else 0
+        return max(0.0, effort.of(len(self._delivery.record.data)) - taken)
 
     def release(self, reason: str) -> None:
         """Hand the step back at the next chance: what was said is stored and stays, no budget is spent."""
@@ -286,6 +293,9 @@ class Step:
             await self._writer.end(build)
         except TooLarge as error:
             raise _too_large(f"the output of {self._bench.stage.name!r}", error) from error
+        if self._engine and self._is_fresh:  # of one that goes on, others have done a part
+            size, engine = len(self._delivery.record.data), self._engine
+            self._bench.experience.note(size, engine.taken, most=engine.context)
         await self._ack()
 
     async def _ask(self, question: Question) -> None:

@@ -14,6 +14,7 @@ from actors.engines.protocol import Engine, EngineError
 from actors.journal.connection import Link
 from actors.journal.pull import Delivery, Puller, equal
 from actors.runtime.company import Company
+from actors.runtime.effort import Effort
 from actors.runtime.step import Bench, Step
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,17 @@ class Worker:
     def free(self) -> int:
         """How many more would fit."""
         return self._room()
+
+    @property
+    def effort(self) -> Effort | None:
+        """What its jobs took lately; None until one has ended, and where there is no engine."""
+        effort = self._bench.experience.effort
+        return effort if effort.jobs else None
+
+    @property
+    def tokens_left(self) -> int | None:
+        """About how many tokens its jobs still take; None while it cannot say."""
+        return round(sum(step.tokens_left(e) for step in self._steps.values())) if (e := self.effort) else None
 
     @property
     def draining(self) -> bool:

@@ -44,6 +44,12 @@ def test_a_decision_that_nobody_tells_is_shown_as_unknown() -> None:
     assert "\n  an unknown number wanted, of 0 to 4: nobody says\n" in shown
 
 
+def test_about_how_many_tokens_wait_is_shown_no_better_than_it_is_known() -> None:
+    shown = stages_printout([stage(tokens_waiting=41_234, replicas=[READY], scaling=None)])
+    assert shown.endswith("\n  about 41,000 tokens wait")
+    assert "tokens" not in stages_printout([stage(tokens_waiting=0)])
+
+
 def test_replicas_that_are_there_for_something_else_are_counted_apart_and_say_what_for() -> None:
     spare = {**READY, "worker": "write-2", "role": "spare", "detail": "a warm spare"}
     _, row, *remarks = stages_printout([stage(replicas=[READY, spare], scaling=None)]).split("\n")

@@ -41,6 +41,13 @@ def test_a_stage_tells_how_many_replicas_it_is_to_have_and_why(
     assert scaling.model_dump() == told
 
 
+def test_a_stage_tells_about_how_many_tokens_wait_where_that_is_estimated() -> None:
+    decided = DECIDED.model_copy(update={"tokens_waiting": 41_234})
+    assert a_report(Replicas(max=4, tokens_per_replica=8_000), decided).tokens_waiting == 41_234
+    assert a_report(Replicas(max=4), DECIDED).tokens_waiting is None
+    assert a_report(3).tokens_waiting is None
+
+
 def test_a_replica_that_starts_is_told_with_what_it_does_and_for_how_long() -> None:
     since, doing = NOW.timestamp() - 12.34, "loading weights, 40 %"
     status = WorkerStatus(

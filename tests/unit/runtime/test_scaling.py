@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.pipeline import Job, Replicas, stage
-from actors.runtime.scaling import GAP_S, KNOWN_FOR_S, START_S, Decision, Load, Memory, Rule
+from actors.runtime.scaling import GAP_S, KNOWN_FOR_S, START_S, Decision, Load, Memory, Rule, Tokens
 from tests.pipelines import Prepared, Wish
 
 RULE = Rule(min=0, max=4, lag_per_replica=8, concurrency=8, max_wait=30.0, down_after=60.0)
+BY_TOKENS = replace(RULE, tokens_per_replica=8_000)
 TICK_S = 0.25
 
 
@@ -160,6 +161,39 @@ def test_a_long_wait_is_no_reason_while_replicas_start_or_cannot() -> None:
     assert {stage.see(9, waited=99.0, after=1.0, ready=1, failed=1) for _ in range(100)} == {2}
 
 
+@pytest.mark.parametrize(
+    ("waiting", "running", "wanted"), [(0, 0, 1), (8_000, 0, 1), (6_000, 2_001, 2), (23_999, 0, 3), (10**9, 0, 4)]
+)
+def test_tokens_are_a_reason_for_more_replicas_than_the_jobs_need(waiting: int, running: int, wanted: int) -> None:
+    assert Stage(BY_TOKENS).see(2, 1, tokens=Tokens(waiting, running)) == wanted
+
+
+def test_the_reason_names_the_tokens_where_they_decide_and_else_the_jobs() -> None:
+    stage = Stage(BY_TOKENS)
+    stage.see(2, 1, tokens=Tokens(41_234, 0))
+    assert stage.reason == "about 41,000 tokens wait, 8,000 for each replica; 4 is the most"
+    stage.see(2, 1, tokens=Tokens(19_512, 987))
+    assert stage.reason.startswith("about 20,000 tokens wait and 990 run, 8,000 for each replica")
+    stage.see(30, 1, tokens=Tokens(19_512, 987))
+    assert stage.reason == "30 wait and 1 run, 8 for each replica"
+
+
+def test_few_tokens_are_no_reason_for_fewer_replicas() -> None:
+    assert Stage(BY_TOKENS).see(30, 2, tokens=Tokens(10, 0)) == 4
+
+
+def test_tokens_that_nobody_knows_or_asked_for_decide_nothing() -> None:
+    assert Stage(BY_TOKENS).see(2, 1, tokens=None) == 1
+    assert Stage(RULE).see(2, 1, tokens=Tokens(10**9, 0)) == 1
+
+
+def test_tokens_are_a_reason_against_fewer_with_a_margin() -> None:
+    stage = Stage(BY_TOKENS, target=2)
+    assert {stage.see(1, after=1.0, tokens=Tokens(6_500, 0)) for _ in range(200)} == {2}
+    assert [stage.see(1, after=1.0, tokens=Tokens(6_400, 0)) for _ in range(62)][-1] == 1
+    assert {stage.see(1, after=1.0, tokens=Tokens(8_000, 0)) for _ in range(200)} == {1}
+
+
 def test_a_rule_has_one_replica_for_as_many_jobs_as_it_runs_unless_told() -> None:
     @stage(concurrency=5)
     async def polish(wish: Wish, job: Job) -> Prepared:
@@ -168,6 +202,7 @@ def test_a_rule_has_one_replica_for_as_many_jobs_as_it_runs_unless_told() -> Non
     assert Rule.of(polish, Replicas(max=3)).lag_per_replica == 5
     assert Rule.of(polish, Replicas(max=3, lag_per_replica=2)).lag_per_replica == 2
     assert Rule.of(polish, Replicas(min=1, max=3)).min == 1
+    assert Rule.of(polish, Replicas(max=3, tokens_per_replica=9)).tokens_per_replica == 9
 
 
 rules = st.builds(
@@ -179,6 +214,7 @@ rules = st.builds(
     max_wait=st.floats(0.1, 100),
     down_after=st.floats(0, 30),
     spare=st.integers(0, 2),
+    tokens_per_replica=st.none() | st.integers(1, 1_000),
 )
 loads = st.builds(
     Load,
@@ -188,6 +224,7 @@ loads = st.builds(
     waited=st.floats(0, 300),
     ready=st.integers(0, 9),
     failed=st.integers(0, 2),
+    tokens=st.none() | st.builds(Tokens, st.integers(0, 20_000), st.integers(0, 5_000)),
 )
 steps = st.tuples(st.floats(0.05, 20.0), st.none() | loads)
 
@@ -208,6 +245,9 @@ def test_whatever_happens_it_stays_within_its_bounds_and_shrinks_for_a_reason(
         if stage.target < before and load:
             assert working * rule.lag_per_replica >= load.waiting + load.running
             assert working * rule.concurrency >= load.running
+            assert not (rule.tokens_per_replica and load.tokens) or working * rule.tokens_per_replica >= sum(
+                (load.tokens.waiting, load.tokens.running)
+            )
         if load and stage.target < rule.most:
             assert working * rule.lag_per_replica >= load.waiting + load.running
 
@@ -219,6 +259,22 @@ def test_a_step_in_load_turns_it_round_once(rule: Rule, up: list[int], down: lis
     numbers = [stage.see(lag, after=1.0) for lag in rise_and_fall]
     assert turns(numbers) <= 1
     assert numbers[-1] == rule.least
+
+
+@given(
+    rule=rules.map(lambda rule: replace(rule, lag_per_replica=10**6, tokens_per_replica=100)),
+    up=st.lists(st.integers(1, 2_000), min_size=1, max_size=20),
+    down=st.lists(st.integers(0, 2_000), max_size=20),
+    errors=st.lists(st.floats(0.91, 1.09), min_size=1, max_size=50),
+)
+def test_an_estimate_that_is_off_by_a_little_and_never_the_same_turns_it_round_once(
+    rule: Rule, up: list[int], down: list[int], errors: list[float]
+) -> None:
+    stage = Stage(rule, target=rule.least)
+    rise_and_fall = [*sorted(up), *sorted(down, reverse=True), *([0] * 200)]
+    seen = (round(tokens * error) for tokens, error in zip(rise_and_fall, itertools.cycle(errors), strict=False))
+    numbers = [stage.see(1, after=1.0, tokens=Tokens(tokens, 0)) for tokens in seen]
+    assert turns(numbers) <= 1
 
 
 @given(
