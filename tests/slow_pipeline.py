@@ -1,8 +1,9 @@
-"""A pipeline that takes its time, so that something can be killed meanwhile."""
+"""A pipeline, and a chat, that take their time, so that something can be killed meanwhile."""
 
 from __future__ import annotations
 
 from actors import Job, Message, Pipeline, stage
+from actors.contracts.conversation import Conversation, Reply
 from actors.engines import Engine, Scripted
 
 WORDS = " ".join(f"word{n}" for n in range(60))
@@ -33,9 +34,15 @@ async def tell(topic: Topic, job: Job, engine: Engine) -> Tale:
     return Tale(text=await job.speak(engine, topic.name, max_tokens=1_000))
 
 
+@tell.also
+async def gossip(said: Conversation, job: Job, engine: Engine) -> Reply:
+    return Reply(text=await job.speak(engine, said.prompt, max_tokens=1_000), finish_reason="stop")
+
+
 @stage()
 def count(tale: Tale, job: Job) -> Told:
     return Told(text=tale.text, words=len(tale.text.split()))
 
 
 tales = Pipeline("tales", tell, count)
+gossips = Pipeline("gossip", gossip)

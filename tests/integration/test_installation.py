@@ -14,8 +14,11 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import httpx
+import httpx2
 import psutil
 import pytest
+from openai import APIError, AsyncOpenAI
+from openai.types.responses import ResponseStreamEvent
 
 from actors.client import AsyncHeadrace, Patience
 from actors.engines.scripted import tokens_of
@@ -26,7 +29,7 @@ from tests.streams import read, text_of
 
 pytestmark = pytest.mark.timeout(300)
 
-TALES = "tests.slow_pipeline:tales"
+PIPELINES = ["tests.slow_pipeline:tales", "tests.slow_pipeline:gossips"]
 HEADRACE = str(Path(sys.executable).with_name("headrace"))
 
 EXCEPTIONS = {
@@ -38,7 +41,7 @@ EXCEPTIONS = {
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    with installation(tmp_path_factory.mktemp("data"), pipelines=[TALES]) as started:
+    with installation(tmp_path_factory.mktemp("data"), pipelines=PIPELINES) as started:
         yield started
 
 
@@ -164,6 +167,31 @@ async def test_a_killed_result_actor_costs_a_reader_nothing(running: Installatio
     assert_whole(seen)
 
 
+async def test_a_killed_ingress_costs_the_openai_client_nothing(running: Installation) -> None:
+    async with AsyncOpenAI(base_url=f"{running.url}/v1", api_key="-", max_retries=20) as client:
+        stream = await client.responses.create(model="gossip", input="Go on.", background=True, stream=True)
+        created = await anext(stream)
+        assert created.type == "response.created"
+        seen: list[ResponseStreamEvent] = [created]
+        running.replica("api").send_signal(signal.SIGKILL)
+        while not _is_told(seen):
+            with contextlib.suppress(httpx2.TransportError, APIError):  # it is cut, or another is on its way up
+                async for event in stream:
+                    seen.append(event)
+            if not _is_told(seen):
+                after = seen[-1].sequence_number
+                stream = await client.responses.retrieve(created.response.id, stream=True, starting_after=after)
+        numbers = [event.sequence_number for event in seen]
+        assert numbers == sorted(set(numbers))
+        assert "".join(event.delta for event in seen if event.type == "response.output_text.delta") == WORDS
+        again = await client.responses.retrieve(created.response.id, stream=True, starting_after=0)
+        assert "".join([event.delta async for event in again if event.type == "response.output_text.delta"]) == WORDS
+
+
+def _is_told(seen: list[ResponseStreamEvent]) -> bool:
+    return seen[-1].type == "response.completed"
+
+
 async def test_every_socket_listens_on_loopback_or_is_a_named_exception(running: Installation) -> None:
     abroad = {
         (name, kind)
@@ -205,7 +233,7 @@ def test_the_command_line_shows_stages_with_their_replicas(running: Installation
 def test_a_second_installation_beside_it_is_one_of_its_own(
     running: Installation, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    with installation(tmp_path, pipelines=[TALES]) as beside:
+    with installation(tmp_path, pipelines=PIPELINES[:1]) as beside:
         assert beside.port != running.port
         for one in (running, beside):
             command = [HEADRACE, "submit", "tales", "twins", "--key", "the same", "--follow", "--url", one.url]
@@ -216,7 +244,7 @@ def test_a_second_installation_beside_it_is_one_of_its_own(
         ).stdout.strip()
     assert running.process.poll() is None
     # Started again on the same folder, it still has its jobs.
-    with installation(tmp_path, pipelines=[TALES]) as again:
+    with installation(tmp_path, pipelines=PIPELINES[:1]) as again:
         done = subprocess.run(
             [HEADRACE, "follow", job.split()[-1], "--url", again.url], capture_output=True, text=True, timeout=120
         )
@@ -231,9 +259,9 @@ def test_a_second_installation_beside_it_is_one_of_its_own(
         (["--nats-url", "nats://127.0.0.1:1"], "no nats-server answers"),
         (["--pipeline", "tests.slow_pipeline:nothing"], "has no 'nothing'"),
         (["--pipeline", "no_such_module:pipeline"], "no module"),
-        (["--data", "{data}", "--pipeline", TALES], "in use"),
-        (["--data", "/proc/headrace", "--pipeline", TALES], ""),
-        (["--host", "0.0.0.0", "--pipeline", TALES], "headrace keys create"),
+        (["--data", "{data}", "--pipeline", PIPELINES[0]], "in use"),
+        (["--data", "/proc/headrace", "--pipeline", PIPELINES[0]], ""),
+        (["--host", "0.0.0.0", "--pipeline", PIPELINES[0]], "headrace keys create"),
     ],
 )
 def test_what_cannot_start_says_so_in_one_sentence(
