@@ -24,8 +24,9 @@ from actors.runtime.deployment import (
 )
 from actors.runtime.replica import load_pipelines
 from actors.runtime.settings import Settings
+from actors.webhooks import Webhooks
 
-API, EVENTS, CLOCK = "api", "events", "clock"
+API, EVENTS, CLOCK, WEBHOOKS = "api", "events", "clock", "webhooks"
 
 EVENTS_ROUTE = "/v1/events"
 
@@ -60,6 +61,11 @@ def clock(_: dict[str, str] | None = None) -> serve.Application:
     return _clock(Settings())
 
 
+def webhooks(_: dict[str, str] | None = None) -> serve.Application:
+    """What tells endpoints of outcomes; one is enough."""
+    return _webhooks(Settings())
+
+
 def stage(arguments: StageArguments) -> serve.Application:
     """One stage of the pipelines that are set."""
     return _stages(Settings())[arguments.stage]
@@ -72,6 +78,7 @@ def applications(settings: Settings) -> list[Deployed]:
         Deployed(EVENTS, EVENTS_ROUTE, _events(settings)),
         *(Deployed(name, None, application) for name, application in _stages(settings).items()),
         Deployed(CLOCK, None, _clock(settings)),
+        Deployed(WEBHOOKS, None, _webhooks(settings)),
     ]
 
 
@@ -85,10 +92,11 @@ def config(settings: Settings) -> str:
         {"name": API, "import_path": "serve_app:api", "route_prefix": "/"},
         {"name": EVENTS, "import_path": "serve_app:events", "route_prefix": EVENTS_ROUTE},
     ]
+    beside = [{"name": name, "import_path": f"serve_app:{name}", "route_prefix": None} for name in (CLOCK, WEBHOOKS)]
     whole = {
         "proxy_location": "HeadOnly",
         "http_options": {"host": settings.host, "port": settings.port or 8000},
-        "applications": [*routed, *stages, {"name": CLOCK, "import_path": "serve_app:clock", "route_prefix": None}],
+        "applications": [*routed, *stages, *beside],
     }
     written: str = yaml.safe_dump(whole, sort_keys=False)
     return "# Written by `python serve_app.py`; a test compares.\n" + written
@@ -105,6 +113,12 @@ def _events(settings: Settings) -> serve.Application:
 def _clock(settings: Settings) -> serve.Application:
     options = {"num_cpus": 0.1}
     return loop_application(CLOCK, partial(Clock, settings), replicas=1, actor_options=options, drain=settings.drain)
+
+
+def _webhooks(settings: Settings) -> serve.Application:
+    options = {"num_cpus": 0.05}
+    make = partial(Webhooks, settings)
+    return loop_application(WEBHOOKS, make, replicas=1, actor_options=options, drain=settings.drain)
 
 
 def _stages(settings: Settings) -> dict[str, serve.Application]:

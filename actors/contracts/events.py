@@ -13,13 +13,15 @@ from actors.contracts.errors import Failure, HeadraceError
 from actors.contracts.generation import FinishReason, JsonSchema, Usage
 from actors.contracts.messages import Packed
 from actors.contracts.subjects import ASK, DEAD, PUT_OFF, Kind
+from actors.contracts.webhook import JobHook
 
 
 class Origin(BaseModel):
     """What was asked for, repeated in every hand-off and outcome so that the fold of any tail is valid.
 
     `fingerprint` is the digest of the canonical request; `deadline` is when the job must have its outcome;
-    `redriven_from` is the dead letter that it was made of.
+    `redriven_from` is the dead letter that it was made of; `door` is which of OpenAI's ways it came by, if any;
+    `webhook` is told what becomes of it.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -31,6 +33,8 @@ class Origin(BaseModel):
     deadline: Instant
     metadata: dict[str, str] = Field(default_factory=dict)
     redriven_from: str | None = None
+    door: str | None = None
+    webhook: JobHook | None = None
 
 
 class Told(BaseModel):

@@ -51,6 +51,9 @@ LIVE = "live."
 DUE = "later.due."
 """Under it stands which jobs' time has come. Not of the log: it only says when to look there."""
 
+HOOKS_PREFIX = "hooks."
+"""Under it stand the deliveries of webhooks."""
+
 _TOPIC = re.compile(r"[a-z][a-z0-9_]{0,62}")
 _TENANT = re.compile(r"[a-z2-7]{1,26}|[0-9a-f]{1,32}")
 _JOB = re.compile(r"[a-z2-7]{26}")
@@ -239,6 +242,11 @@ def due_subject(tenant: str, job: str) -> str:
 def setting_subject(shelf: str, name: str) -> str:
     """Where the newest of what was set under a name stands; each is a token, or `>` for every name of a shelf."""
     return f"settings.{shelf}.{name}"
+
+
+def hook_subject(tenant: str, endpoint: str, delivery: str) -> str:
+    """Where the newest of a webhook's delivery stands; each is a token, or `*` for every one."""
+    return f"{HOOKS_PREFIX}{tenant}.{endpoint}.{delivery}"
 
 
 def worker_subject(worker: str) -> str:

@@ -11,9 +11,7 @@ from typing import Any
 from actors.contracts.subjects import LANES, Lane, Queue, plain_queues
 from actors.journal.connection import ApiError, Link, Unanswered
 from actors.journal.read import Reader
-from actors.journal.topology import JOBS, NO_STREAM, queues
-
-NO_CONSUMER = 10014
+from actors.journal.topology import JOBS, NO_CONSUMER, NO_STREAM, queues
 
 
 @dataclass(frozen=True, slots=True)

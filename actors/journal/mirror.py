@@ -87,7 +87,7 @@ class Mirror(Generic[M]):
         told = False
         while True:
             try:
-                self._open((await journals.connected(LOOK_EVERY_S)).signals)
+                self.open((await journals.connected(LOOK_EVERY_S)).signals)
                 await self.look()
                 told = False
             except Unanswered as error:
@@ -97,6 +97,7 @@ class Mirror(Generic[M]):
                 told = True
             await asyncio.sleep(AGAIN_S if told else LOOK_EVERY_S)
 
-    def _open(self, link: Link) -> None:
+    def open(self, link: Link) -> None:
+        """It looks over this connection from now on; the first one stays."""
         if self._shelf is None:
             self._shelf = Shelf(link, self._name, self._model)

@@ -20,7 +20,7 @@ from actors.journal.topology import SETTINGS
 
 M = TypeVar("M", bound=BaseModel)
 
-KEYS, TENANTS = "key", "tenant"
+KEYS, TENANTS, ENDPOINTS, SIGNING = "key", "tenant", "hook", "signing"
 """The shelves that there are."""
 
 PAGE = 256
@@ -57,19 +57,8 @@ class Shelf(Generic[M]):
 
         Durable when it returns. Raises Outdated.
         """
-        subject = setting_subject(self._name, name)
-        headers = {"Nats-Expected-Last-Subject-Sequence": str(expect)}
         data = value.model_dump_json(exclude_none=True).encode() if value else b""
-        for collision in range(TRIES):
-            answer = json.loads((await self._link.request(subject, data, headers=headers)).data)
-            if "error" not in answer:
-                return int(answer["seq"])
-            if (code := answer["error"].get("err_code")) == WRONG_LAST_SEQUENCE:
-                raise Outdated(f"{self._name} {name!r} was set by somebody else meanwhile")
-            if code != IN_FLIGHT:
-                break
-            await asyncio.sleep(self._rng.uniform(0, 0.001 * 2 ** min(collision, 6)))
-        raise Unanswered(f"{self._name} {name!r} cannot be set: {answer['error'].get('description', 'no reason')}")
+        return await swap(self._link, setting_subject(self._name, name), data, expect=expect, rng=self._rng)
 
     async def get(self, name: str) -> Entry[M]:
         """What is set under a name; without a value, and perhaps with sequence 0, when nothing is."""
@@ -117,3 +106,21 @@ class Shelf(Generic[M]):
             return Entry(name, self._model.model_validate_json(data) if data else None, seq)
         except ValidationError as error:
             raise Unanswered(f"{self._name} {name!r} cannot be understood: set by a newer version?") from error
+
+
+async def swap(link: Link, subject: str, data: bytes, *, expect: int, rng: Random) -> int:
+    """Store `data` if `expect` is still the subject's newest sequence (0: nothing was ever there); the new one.
+
+    Durable when it returns. Raises Outdated, and Unanswered when it is not known to be stored.
+    """
+    headers = {"Nats-Expected-Last-Subject-Sequence": str(expect)}
+    for collision in range(TRIES):
+        answer = json.loads((await link.request(subject, data, headers=headers)).data)
+        if "error" not in answer:
+            return int(answer["seq"])
+        if (code := answer["error"].get("err_code")) == WRONG_LAST_SEQUENCE:
+            raise Outdated(f"{subject} was set by somebody else meanwhile")
+        if code != IN_FLIGHT:
+            break
+        await asyncio.sleep(rng.uniform(0, 0.001 * 2 ** min(collision, 6)))
+    raise Unanswered(f"{subject} cannot be set: {answer['error'].get('description', 'no reason')}")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from actors.contracts.subjects import LIVE, Queue, plain_queues
+from actors.contracts.subjects import HOOKS_PREFIX, LIVE, Queue, plain_queues
 from actors.journal.connection import ApiError, Link, Unanswered
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,23 @@ LATER = "LATER"
 SETTINGS = "SETTINGS"
 """The stream of what people set while it runs: of each setting the newest."""
 
+HOOKS = "HOOKS"
+"""The stream of webhooks' deliveries: of each the newest."""
+
+HERALD = "webhooks"
+"""The consumer of `AUDIT` by which webhooks hear of what happened to jobs."""
+
 NS = 1_000_000_000
 WEEK_S = 7 * 86_400
 AUDIT_S = 400 * 86_400
 """How long a fact is kept, in seconds: over a year, so that a yearly audit finds all of it."""
+
+MONTH_S = 30 * 86_400
+MOST_DELIVERIES = 100_000
+"""The most deliveries that there may be: each takes memory of the server, as a job does."""
+
+TOLD_OF = ("audit.done.>", "audit.dead.>", "audit.ask.>")
+"""What webhooks are told of."""
 
 MAX_CONSUMERS = 4_096
 """How many queues there may be: a stage has three, and three for each share that tenants are in, so 41 stages fit with
@@ -43,6 +57,9 @@ NO_MORE_CONSUMERS = 10026
 NO_ROOM = 10047
 NAME_IN_USE = 10058
 NO_STREAM = 10059
+NO_CONSUMER = 10014
+CONSUMER_IN_USE = 10148
+"""Somebody has just made it, from another time on."""
 NOBODY_LEADS = (10008, 10009)
 PAUSE_S = 0.1
 
@@ -141,6 +158,45 @@ def settings_stream(*, replicas: int) -> dict[str, Any]:
     }
 
 
+def hooks_stream(*, replicas: int) -> dict[str, Any]:
+    """The configuration of `HOOKS`: the newest message of each delivery, for a month after it was written.
+
+    What is full takes no new delivery, but always the news of one that is there. It reserves no room: a delivery has a
+    few kilobytes at most.
+    """
+    return {
+        "name": HOOKS,
+        "subjects": [f"{HOOKS_PREFIX}>"],
+        "retention": "limits",
+        "storage": "file",
+        "num_replicas": replicas,
+        "discard": "new",
+        "max_age": MONTH_S * NS,
+        "max_msgs": MOST_DELIVERIES,
+        "max_msgs_per_subject": 1,
+        "allow_direct": True,
+    }
+
+
+def herald_consumer(since: datetime) -> dict[str, Any]:
+    """The durable consumer over what webhooks are told of, from that time on.
+
+    Over `AUDIT` and not over `JOBS`: a job is forgotten only once `AUDIT` has its facts, so nothing is lost to whoever
+    was away. Without limits, as `queue_consumer` is.
+    """
+    return {
+        "name": HERALD,
+        "durable_name": HERALD,
+        "ack_policy": "explicit",
+        "deliver_policy": "by_start_time",
+        "opt_start_time": since.astimezone(UTC).isoformat().replace("+00:00", "Z"),
+        "filter_subjects": list(TOLD_OF),
+        "ack_wait": int(ACK_WAIT_S * NS),
+        "max_deliver": -1,
+        "max_ack_pending": -1,
+    }
+
+
 def queue_consumer(queue: Queue, *, ack_wait: float) -> dict[str, Any]:
     """The durable consumer over one stage's hand-offs in one share of a lane.
 
@@ -175,6 +231,7 @@ async def ensure(
     await _ensure_stream(link, audit_stream(replicas=replicas, max_bytes=audit_max_bytes))
     await _ensure_stream(link, later_stream(replicas=replicas))
     await ensure_settings(link, replicas=replicas)
+    await ensure_hooks(link, replicas=replicas)
     wanted = list(stages)
     # A new stage has to be there for every share: a job of an older version may come to it before any new job does.
     shared = sorted({(queue.lane, queue.share) for queue in await queues(link) if queue.share})
@@ -185,6 +242,27 @@ async def ensure(
 async def ensure_settings(link: Link, *, replicas: int = 1) -> None:
     """Make `SETTINGS` alone, if it is missing: something may have to be set before anything else is started."""
     await _ensure_stream(link, settings_stream(replicas=replicas))
+
+
+async def ensure_hooks(link: Link, *, replicas: int = 1) -> None:
+    """Make `HOOKS`, and what hears of jobs' outcomes, if they are missing. Raises ApiError where there is no `AUDIT`.
+
+    Who makes the consumer anew, after it was lost, tells of the last week again; what was told before is known by its
+    id.
+    """
+    await _ensure_stream(link, hooks_stream(replicas=replicas))
+    try:
+        await _call(link, f"CONSUMER.INFO.{AUDIT}.{HERALD}", {})
+    except ApiError as error:
+        if error.code != NO_CONSUMER:
+            raise
+        config = herald_consumer(datetime.now(UTC) - timedelta(seconds=WEEK_S))
+        body = {"stream_name": AUDIT, "config": config, "action": "create"}
+        try:
+            await _call(link, f"CONSUMER.CREATE.{AUDIT}.{HERALD}", body)
+        except ApiError as taken:
+            if taken.code != CONSUMER_IN_USE:
+                raise
 
 
 async def queues(link: Link) -> list[Queue]:

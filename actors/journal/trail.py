@@ -172,18 +172,23 @@ def _entry(message: Msg) -> Entry:
 
 
 def _made(seq: int, at: datetime, source: str, data: bytes) -> Entry:
-    """`source` is `<stream> <sequence> <filter> <destination> <subject> …`. Only the server writes it.
+    return Entry(seq, at, source, data, record_in(source, data, at))
 
+
+def record_in(source: str, data: bytes, at: datetime | None = None) -> Record | None:
+    """The record that an entry is a copy of; None for bytes that came another way.
+
+    `source` is `<stream> <sequence> <filter> <destination> <subject> …`. Only the server writes it.
     Source: nats-server 2.15, stream.go; a publisher who tries is refused (10227).
     """
     try:
         stream, origin, _, _, subject, *_ = source.split(" ")
         if stream != JOBS:
-            return Entry(seq, at, source, data, None)
+            return None
         Subject.parse(subject)
-        return Entry(seq, at, source, data, Record(int(origin), subject, data, at))
+        return Record(int(origin), subject, data, at)
     except ValueError:
-        return Entry(seq, at, source, data, None)
+        return None
 
 
 def _headers(block: bytes) -> dict[str, str]:

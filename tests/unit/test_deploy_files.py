@@ -71,6 +71,7 @@ def test_serve_yaml_passes_serves_own_validation() -> None:
         "api",
         "events",
         "clock",
+        "webhooks",
         "retrieve",
         "write",
         "call_tools",

@@ -1,0 +1,465 @@
+"""What becomes of jobs is told to whoever asked for it: at least once, signed, and for as long as it takes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+
+import pytest
+import pytest_asyncio
+from openai import InvalidWebhookSignatureError
+from standardwebhooks.webhooks import WebhookVerificationError
+
+from actors.contracts.delivery import EXHAUSTED, SCHEDULE, Delivery
+from actors.contracts.events import Cancelled, Completed, DeadLettered, InputRequired
+from actors.contracts.messages import Packed
+from actors.contracts.notice import RESPONSES
+from actors.contracts.subjects import LOCAL
+from actors.contracts.webhook import Endpoint, JobHook, Secrets
+from actors.journal import Journal, Unanswered, topology
+from actors.journal.endpoints import OF_JOBS, Endpoints
+from actors.journal.hooks import STATUS, Hooks
+from actors.journal.topology import AUDIT, HERALD, JOBS
+from actors.postman import TO_AN_ENDPOINT
+from tests.actions import watched_actions
+from tests.integration.conftest import opened
+from tests.nats_servers import Servers
+from tests.receivers import BACKSTOP_S, carried, receiving
+from tests.scribe import Note, Scribe, an_origin, new_address
+
+AT_ONCE = tuple(0.0 for _ in SCHEDULE)
+NEVER = (0.0, 86_400.0)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def _the_same(at: datetime) -> datetime:
+    return at
+
+
+def an_endpoint(url: str, **more: Any) -> Endpoint:
+    return Endpoint(**{"url": url, "secrets": Secrets.new(), "created": now(), **more})
+
+
+class Desk:
+    """What a test has beside the actor: endpoints, jobs that end, and the log of deliveries."""
+
+    def __init__(self, journal: Journal) -> None:
+        self.journal = journal
+        self.endpoints = Endpoints(journal.signals)
+        self.hooks = Hooks(journal.signals)
+
+    async def endpoint(self, url: str, *, tenant: str = LOCAL, **more: Any) -> tuple[str, Endpoint]:
+        made = an_endpoint(url, **more)
+        return await self.endpoints.make(tenant, made), made
+
+    async def job(self, tenant: str = LOCAL, **origin: Any) -> Scribe:
+        made_of = an_origin().model_copy(update=origin)
+        job = Scribe(self.journal.appender, new_address(tenant=tenant), origin=made_of)
+        await job.hand_off("write")
+        return job
+
+    async def completed(self, tenant: str = LOCAL, **origin: Any) -> str:
+        """The id of a job that has its answer."""
+        job = await self.job(tenant, **origin)
+        await job.write(Completed, origin=job.origin, answer=Packed.of(Note(text="done")))
+        return job.address.job
+
+    async def deliveries(self, endpoint: str, tenant: str = LOCAL) -> list[Delivery]:
+        return [kept.delivery for kept in (await self.hooks.after(0, tenant=tenant, endpoint=endpoint))[0]]
+
+    async def until(
+        self, endpoint: str, wanted: Callable[[list[Delivery]], bool], tenant: str = LOCAL
+    ) -> list[Delivery]:
+        """The deliveries to an endpoint, once they are so."""
+        async with asyncio.timeout(BACKSTOP_S):
+            while True:
+                try:
+                    if wanted(found := await self.deliveries(endpoint, tenant)):
+                        return found
+                except Unanswered:
+                    await self.journal.wait_until_up()
+                await asyncio.sleep(0.01)
+
+    async def until_tried(self, endpoint: str, times: int) -> list[Delivery]:
+        return await self.until(endpoint, lambda all: bool(all) and len(all[0].attempts) == times)
+
+    async def until_behind(self, number: int) -> None:
+        """Until so many outcomes have to be told."""
+        async with asyncio.timeout(BACKSTOP_S):
+            while await self.hooks.behind() != number:  # noqa: ASYNC110  # nobody says when
+                await asyncio.sleep(0.01)
+
+
+@pytest_asyncio.fixture
+async def desk(r1: Servers) -> AsyncIterator[Desk]:
+    async with opened(r1) as journal:
+        yield Desk(journal)
+
+
+async def test_an_outcome_is_told_once_and_signed_so_that_the_reference_library_verifies_it(
+    r1: Servers, desk: Desk
+) -> None:
+    async with carried(r1), receiving() as receiver:
+        id, endpoint = await desk.endpoint(receiver.url)
+        job = await desk.completed(metadata={"order": "7"})
+        [got] = await receiver.times(1)
+        said = got.verified(endpoint.secrets.newest)
+        assert said["type"] == "job.completed"
+        assert datetime.fromisoformat(said["timestamp"]) <= now()
+        assert said["data"] == {
+            "id": job,
+            "status": "completed",
+            "pipeline": "analysis",
+            "links": {"self": f"/v1/jobs/{job}", "events": f"/v1/events/{job}"},
+            "metadata": {"order": "7"},
+        }
+        assert got.headers["content-type"] == "application/json"
+        assert "." not in got.id
+        [delivery] = await desk.until(id, lambda all: bool(all) and all[0].status == "delivered")
+        assert (delivery.id, delivery.job, delivery.due) == (got.id, job, None)
+        assert [(a.status, a.error) for a in delivery.attempts] == [(200, None)]
+        flipped = got.body[:-3] + bytes([got.body[-3] ^ 1]) + got.body[-2:]
+        for forged in (
+            {"body": flipped},
+            {"headers": {**got.headers, "webhook-id": f"{got.id[:-1]}0"}},
+            {"headers": {**got.headers, "webhook-timestamp": str(int(got.headers["webhook-timestamp"]) + 1)}},
+        ):
+            with pytest.raises(WebhookVerificationError):
+                type(got)(**{**vars(got), **forged}).verified(endpoint.secrets.newest)
+        with pytest.raises(WebhookVerificationError):
+            got.verified(Secrets.new().newest)
+    assert len(receiver.got) == 1
+
+
+async def test_a_response_is_told_in_openais_words_which_their_client_verifies_and_parses(
+    r1: Servers, desk: Desk
+) -> None:
+    async with carried(r1), receiving() as receiver:
+        _, endpoint = await desk.endpoint(receiver.url, events=("response.*",))
+        ends: list[tuple[str, type[Any], dict[str, Any]]] = [
+            ("completed", Completed, {"answer": Packed(type="Reply", body={"text": "x", "finish_reason": "stop"})}),
+            ("incomplete", Completed, {"answer": Packed(type="Reply", body={"text": "x", "finish_reason": "length"})}),
+            ("cancelled", Cancelled, {}),
+        ]
+        jobs = {}
+        for status, kind, more in ends:
+            job = await desk.job(door=RESPONSES)
+            await job.write(kind, origin=job.origin, **more)
+            jobs[f"resp_{job.address.job}"] = f"response.{status}"
+        await desk.completed()  # one of our own, which the filter holds back
+        got = await receiver.times(3)
+        told = [one.unwrapped(endpoint.secrets.newest) for one in got]
+        assert {event.data.id: event.type for event in told} == jobs
+        assert all(event.object == "event" and event.id.startswith("evt_") for event in told)
+        assert {type(event).__name__ for event in told} == {
+            "ResponseCompletedWebhookEvent",
+            "ResponseIncompleteWebhookEvent",
+            "ResponseCancelledWebhookEvent",
+        }
+        other = got[0].body.replace(b"completed", b"completee")
+        with pytest.raises(InvalidWebhookSignatureError):
+            type(got[0])(got[0].path, got[0].headers, other + b" ").unwrapped(endpoint.secrets.newest)
+
+
+async def test_filters_tenants_and_the_time_of_its_making_say_what_an_endpoint_is_told(r1: Servers, desk: Desk) -> None:
+    async with receiving() as receiver, receiving() as rival:
+        old, _ = await desk.endpoint(f"{receiver.url}/late", created=now() + timedelta(hours=1))
+        only, _ = await desk.endpoint(f"{receiver.url}/dead", events=("job.dead_lettered", "job.input_required"))
+        off, _ = await desk.endpoint(f"{receiver.url}/off", disabled=now(), why="not now")
+        await desk.endpoint(rival.url, tenant="rival")
+        mine = await desk.completed()
+        dead = await desk.job()
+        await dead.write(
+            DeadLettered,
+            origin=dead.origin,
+            stage="write",
+            reason="it failed",
+            input=Packed.of(Note()),
+            attempts=3,
+            crashes=0,
+            deliveries=3,
+        )
+        asks = await desk.job()
+        await asks.write(InputRequired, stage="write", claim="c", key="k", question="Which mill?", expects={})
+        other = await desk.completed("rival")
+        async with carried(r1):
+            got = await receiver.times(2)
+            assert [json.loads(one.body)["data"]["id"] for one in await rival.times(1)] == [other]
+        told = {one["type"]: one["data"] for one in (json.loads(g.body) for g in got)}
+        assert {g.path for g in got} == {"/hook/dead"}
+        assert told["job.dead_lettered"]["id"] == dead.address.job
+        assert told["job.input_required"]["id"] == asks.address.job
+        assert told["job.input_required"]["question"] == 2
+        assert [await desk.deliveries(each) for each in (old, off)] == [[], []]
+        assert len(await desk.deliveries(only)) == 2
+        assert mine not in {data["id"] for data in told.values()}
+
+
+async def test_a_jobs_own_webhook_is_signed_with_its_tenants_own_secret(r1: Servers, desk: Desk) -> None:
+    async with carried(r1), receiving() as receiver:
+        job = await desk.completed(webhook=JobHook(url=receiver.url))
+        await desk.completed(webhook=JobHook(url=receiver.url, events=("job.failed",)))
+        [got] = await receiver.times(1)
+        secrets = await desk.endpoints.signing(LOCAL)
+        assert got.verified(secrets.newest)["data"]["id"] == job
+        [delivery] = await desk.until(OF_JOBS, lambda all: bool(all) and all[0].status == "delivered")
+        assert (delivery.job, delivery.url) == (job, receiver.url)
+
+
+async def test_what_is_not_taken_is_tried_again_by_whoever_is_there_then_under_the_same_id(
+    r1: Servers, desk: Desk
+) -> None:
+    async with receiving(500, 302, 429, 503, 200, headers="location: http://127.0.0.1:1/\r\n") as receiver:
+        id, endpoint = await desk.endpoint(receiver.url)
+        async with carried(r1, schedule=AT_ONCE):
+            await desk.completed()
+            await receiver.times(1)
+        async with carried(r1, schedule=AT_ONCE):  # the first was killed; another goes on
+            await receiver.times(2)
+            await r1.kill()
+            await r1.start()
+            got = await receiver.times(5)
+            [delivery] = await desk.until(id, lambda all: all[0].status == "delivered")
+        assert {one.id for one in got} == {delivery.id}
+        assert {one.body for one in got} == {got[0].body}
+        for one in got:
+            one.verified(endpoint.secrets.newest)
+        assert {one.path for one in got} == {"/hook"}
+        statuses = [attempt.status for attempt in delivery.attempts]
+        assert statuses[-1] == 200
+        assert set(statuses) <= {500, 302, 429, 503, 200}
+
+
+async def test_a_pause_outlasts_actor_and_server_and_every_attempt_has_its_own_time(r1: Servers, desk: Desk) -> None:
+    """The time that passes is the actor's, so nobody waits for it."""
+    began = now()
+    async with receiving(500) as receiver:
+        id, _ = await desk.endpoint(receiver.url)
+        job = await desk.completed()
+        stamps = []
+        passed = 0.0
+        for number, pause in enumerate(SCHEDULE, 1):
+            passed += pause * 1.2 + 1.0
+            at = began + timedelta(seconds=passed)
+            async with carried(r1, now=partial(_the_same, at)):
+                got = await receiver.times(number)
+                [delivery] = await desk.until_tried(id, number)
+            stamps.append(int(got[-1].headers["webhook-timestamp"]))
+            assert stamps[-1] == int(at.timestamp())
+            if number == 5:
+                await r1.kill()
+                await r1.start()
+        assert len(set(stamps)) == len(SCHEDULE)
+        assert len({one.id for one in receiver.got}) == 1
+        assert (delivery.status, delivery.reason, delivery.due) == ("failed", EXHAUSTED, None)
+        assert delivery.job == job
+        assert len(receiver.got) == len(SCHEDULE)
+
+
+async def test_a_slow_receiver_holds_up_nobody_else(r1: Servers, desk: Desk) -> None:
+    async with carried(r1), receiving() as slow, receiving() as quick:
+        slow.opened.clear()
+        await desk.endpoint(slow.url, events=("job.completed",))
+        for _ in range(3 * TO_AN_ENDPOINT):
+            await desk.completed()
+        await slow.times(TO_AN_ENDPOINT)
+        await desk.endpoint(quick.url)
+        told = await desk.completed()
+        own = await desk.completed(webhook=JobHook(url=quick.url))
+        got = [json.loads(one.body)["data"]["id"] for one in await quick.times(3)]
+        assert sorted(got) == sorted([told, own, own])
+        assert len(slow.got) == TO_AN_ENDPOINT  # no more at a time
+        slow.opened.set()
+        await slow.times(3 * TO_AN_ENDPOINT + 2)
+
+
+async def test_what_is_not_public_is_not_asked_and_the_log_says_how_it_would_be(r1: Servers, desk: Desk) -> None:
+    async with receiving() as canary, carried(r1, allow=""):
+        id, _ = await desk.endpoint(canary.url)
+        await desk.endpoint(f"http://localhost:{canary.port}/")
+        await desk.completed(webhook=JobHook(url=f"http://[::ffff:127.0.0.1]:{canary.port}/"))
+        for endpoint in (id, OF_JOBS):
+            [delivery] = await desk.until(endpoint, lambda all: bool(all) and all[0].status == "failed")
+            assert len(delivery.attempts) == 1
+            assert "is not public" in (delivery.attempts[0].error or "")
+            assert "HEADRACE_EGRESS_ALLOW" in (delivery.reason or "")
+        assert canary.connects == 0
+
+
+async def test_an_endpoint_that_is_gone_is_disabled_and_nothing_more_is_sent_to_it(r1: Servers, desk: Desk) -> None:
+    async with carried(r1), receiving(410) as receiver:
+        id, _ = await desk.endpoint(receiver.url)
+        await desk.completed()
+        [delivery] = await desk.until(id, lambda all: bool(all) and all[0].status == "failed")
+        assert delivery.reason == "it answered 410 Gone"
+        endpoint = await desk.endpoints.get(LOCAL, id)
+        assert endpoint
+        assert (bool(endpoint.disabled), endpoint.why) == (True, "it answered 410 Gone")
+        await desk.completed()
+        other, _ = await desk.endpoint(receiver.url)
+        await desk.completed()
+        await desk.until(other, lambda all: bool(all) and all[0].status == "failed")
+        assert len(await desk.deliveries(id)) == 1
+        assert len(receiver.got) == 2
+
+
+async def test_what_waits_for_an_endpoint_ends_when_that_is_deleted_or_disabled(r1: Servers, desk: Desk) -> None:
+    async with carried(r1, schedule=NEVER), receiving(500) as receiver:
+        deleted, _ = await desk.endpoint(receiver.url)
+        disabled, _ = await desk.endpoint(receiver.url)
+        await desk.completed()
+        for id in (deleted, disabled):
+            await desk.until(id, lambda all: bool(all) and len(all[0].attempts) == 1)
+        await desk.endpoints.remove(LOCAL, deleted)
+        change = {"disabled": now(), "why": "somebody disabled it"}
+        await desk.endpoints.change(LOCAL, disabled, lambda endpoint: endpoint.model_copy(update=change))
+        reasons = []
+        for id in (deleted, disabled):
+            [delivery] = await desk.until(id, lambda all: all[0].status == "failed")
+            reasons.append(delivery.reason)
+        assert reasons == ["the endpoint was deleted", "the endpoint is disabled: somebody disabled it"]
+        assert len(receiver.got) == 2
+
+
+async def test_after_a_rotation_both_secrets_verify_until_the_old_one_ends(r1: Servers, desk: Desk) -> None:
+    async with receiving() as receiver:
+        id, old = await desk.endpoint(receiver.url)
+        rotated = await desk.endpoints.change(
+            LOCAL, id, lambda one: one.model_copy(update={"secrets": one.secrets.rotated(now())})
+        )
+        assert rotated
+        newest = rotated.secrets.newest
+        assert newest != old.secrets.newest
+        async with carried(r1):
+            await desk.completed()
+            [got] = await receiver.times(1)
+        assert len(got.headers["webhook-signature"].split()) == 2
+        for secret in (old.secrets.newest, newest):
+            assert got.verified(secret)["type"] == "job.completed"
+            assert got.verified(secret) == json.loads(got.body)
+        later = now() + timedelta(hours=25)
+        assert len(rotated.secrets.sign(got.id, "{}", later).split()) == 1
+
+
+async def test_a_delivery_that_is_replayed_is_sent_again_under_its_id(r1: Servers, desk: Desk) -> None:
+    async with carried(r1), receiving() as receiver:
+        id, _ = await desk.endpoint(receiver.url)
+        await desk.completed()
+        [delivery] = await desk.until(id, lambda all: bool(all) and all[0].status == "delivered")
+        kept = await desk.hooks.get(LOCAL, id, delivery.id)
+        assert kept
+        await desk.hooks.change(kept, delivery.replayed(now()))
+        first, second = await receiver.times(2)
+        assert (first.id, first.body) == (second.id, second.body)
+        [delivery] = await desk.until(id, lambda all: len(all[0].attempts) == 2)
+        assert delivery.status == "delivered"
+
+
+async def test_an_outcome_that_is_given_out_twice_is_told_once(r1: Servers, desk: Desk) -> None:
+    """What the server forgot was acknowledged comes again, and so does everything after its consumer was lost."""
+    async with receiving() as receiver:
+        id, _ = await desk.endpoint(receiver.url)
+        await desk.completed()
+        async with carried(r1):
+            await desk.until(id, lambda all: bool(all) and all[0].status == "delivered")
+        await desk.journal.signals.api(f"CONSUMER.DELETE.{AUDIT}.{HERALD}")
+        async with carried(r1):
+            last = await desk.completed()
+            got = await receiver.times(2)
+        assert [json.loads(one.body)["data"]["id"] for one in got][-1] == last
+        assert len(await desk.deliveries(id)) == 2
+        assert len(receiver.got) == 2
+
+
+async def test_the_consumer_that_is_lost_while_it_works_is_made_again(r1: Servers, desk: Desk) -> None:
+    async with receiving() as receiver, carried(r1):
+        await desk.endpoint(receiver.url)
+        await desk.completed()
+        await receiver.times(1)
+        await desk.journal.signals.api(f"CONSUMER.DELETE.{AUDIT}.{HERALD}")
+        await desk.completed()
+        assert len({one.id for one in await receiver.times(2)}) == 2
+
+
+async def test_outcomes_of_jobs_that_are_forgotten_are_told_all_the_same(r1: Servers, desk: Desk) -> None:
+    async with receiving() as receiver:
+        await desk.endpoint(receiver.url)
+        job = await desk.completed()
+        await desk.until_behind(1)
+        await desk.journal.signals.api(f"STREAM.PURGE.{JOBS}")
+        async with carried(r1):
+            [got] = await receiver.times(1)
+        assert json.loads(got.body)["data"]["id"] == job
+
+
+async def test_where_there_is_no_room_for_deliveries_they_wait_and_none_is_lost(
+    r1: Servers, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "MOST_DELIVERIES", 2)
+    with watched_actions() as actions:
+        async with receiving() as receiver, carried(r1):
+            id, _ = await desk.endpoint(receiver.url)
+            jobs = {await desk.completed() for _ in range(5)}
+            await actions.next("deliveries_wait")
+            for _ in range(2):
+                await desk.until(id, lambda all: [one.status for one in all] == ["delivered"] * 2)
+                assert await desk.hooks.prune(0) == 2
+            got = await receiver.times(5)
+    assert {json.loads(one.body)["data"]["id"] for one in got} == jobs
+    assert len(got) == 5
+
+
+async def test_what_has_ended_is_forgotten_first_and_what_waits_never(r1: Servers, desk: Desk) -> None:
+    kept = []
+    for number in range(6):
+        id = f"msg_{'a' * 25}{'abcdef'[number]}"
+        delivery = Delivery(id=id, event="job.failed", body="{}", created=now(), due=now())
+        made = await desk.hooks.make(LOCAL, OF_JOBS, delivery)
+        assert made
+        kept.append(await desk.hooks.change(made, delivery.ended("enough")) if number % 2 else made)
+    assert await desk.hooks.make(LOCAL, OF_JOBS, kept[1].delivery) is None
+    assert await desk.hooks.prune(5) == 1
+    assert len(await desk.deliveries(OF_JOBS)) == 5
+    assert await desk.hooks.prune(0) == 2
+    assert {one.id for one in await desk.deliveries(OF_JOBS)} == {one.delivery.id for one in kept[::2]}
+
+
+async def test_outcomes_that_are_nobodys_business_are_passed_over_by_the_batch(r1: Servers, desk: Desk) -> None:
+    job = await desk.job()
+    data = job.event(Completed, origin=job.origin, answer=Packed.of(Note())).encode()
+    for _ in range(20):
+        appends = [desk.journal.appender.append(new_address(), "job", "done", data, expect=0) for _ in range(50)]
+        await asyncio.gather(*appends)
+    with watched_actions() as actions:
+        async with receiving() as receiver, carried(r1):
+            await desk.completed(webhook=JobHook(url=receiver.url))
+            await receiver.times(1)
+            await desk.until_behind(0)
+    assert await desk.hooks.count() == 1
+    assert actions.count("deliveries_wait") == 0
+    assert len(receiver.got) == 1
+
+
+async def test_the_actor_waits_for_a_server_and_for_a_list_of_networks_that_can_be_read(r1: Servers) -> None:
+    with watched_actions() as actions:
+        async with carried(r1, allow="nonsense") as actor:
+            await actions.next("egress_unusable")
+            await actor.check()
+            await actor.stop(0.0)
+        async with opened(r1) as journal, carried(r1) as actor:
+            async with asyncio.timeout(BACKSTOP_S):
+                while True:
+                    try:
+                        said = json.loads((await journal.signals.request(STATUS)).data)
+                        break
+                    except Unanswered:
+                        await asyncio.sleep(0.01)
+            assert said == {"waiting": 0}
+            await actor.stop(1.0)
