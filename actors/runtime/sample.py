@@ -17,17 +17,22 @@ from actors.journal.read import Reader
 DRAWN = 4
 """How many hand-offs are drawn in a look."""
 
-KEPT = 32
+KEPT = 64
 """Of how many the size is kept, as long as they wait."""
 
 BYTES_PER_S = 1 << 20
 """How many bytes a second are read for it: after large hand-offs no more are drawn for a while."""
 
+PAUSE_S = 1.0
+"""How long no more are drawn once so many are known, in seconds: to find the newest takes the server longer, the more
+subjects there are."""
+
 
 class Sample:
     """Draws a few in every look, at random over all that waits, and keeps their sizes for as long as they wait.
 
-    A look reads two messages for each of them, of 1 MiB at most, and nothing while all that waits is known.
+    A look reads two messages for each of them, of 1 MiB at most, and nothing while all that waits is known. Where as
+    many as are kept are known, a few new ones take the place of the oldest every second.
     """
 
     def __init__(self, reader: Reader, rng: Random, *, now: Callable[[], float] = monotonic) -> None:
@@ -54,7 +59,7 @@ class Sample:
         for flow, records in zip(Counter(drawn), found, strict=True):
             self._sizes |= {(flow.queue, record.seq): len(record.data) for record in records}
         read = sum(len(record.data) for records in found for record in records)
-        self._rests_until = self._now() + read / BYTES_PER_S
+        self._rests_until = self._now() + max(read / BYTES_PER_S, PAUSE_S if len(self._sizes) >= KEPT else 0.0)
         self._sizes = dict(itertools.islice(self._sizes.items(), max(0, len(self._sizes) - KEPT), None))
 
     async def _from(self, flow: Flow, times: int) -> list[Record]:

@@ -20,7 +20,7 @@ class Workload:
     The log does not know what a message becomes as a prompt, and nobody knows how long an answer will be: a job is
     taken to need what jobs with a hand-off of its size needed lately. So it is wrong by as much as the answers to come
     are longer or shorter than those; about sizes that no job had yet, by as much as the text is unlike English; and
-    where sizes differ, by the error of a sample of 32. While no worker has ended a job, nothing is said.
+    where sizes differ, by the error of a sample of 64. While no worker has ended a job, nothing is said.
     """
 
     def __init__(self, reader: Reader, rng: Random) -> None:

@@ -190,6 +190,24 @@ async def test_every_queue_is_looked_into_and_all_that_waits_is_known_in_the_end
 
 
 @R1
+async def test_once_enough_are_known_new_ones_are_drawn_every_second(journal: Journal) -> None:
+    for _ in range(2 * KEPT):
+        await Scribe(journal.appender, new_address()).hand_off("write")
+    reader, now = CountingReader(journal.signals), 0.0
+    sample = Sample(reader, Random(1), now=lambda: now)
+    flow = await flow_of(journal.signals, Queue("write", "standard"))
+    while len(await sample.sizes([flow])) < KEPT:
+        now += 0.2
+    reads = reader.reads
+    now += 0.9
+    await sample.sizes([flow])
+    assert reader.reads == reads
+    now += 0.2
+    assert len(await sample.sizes([flow])) == KEPT
+    assert reader.reads > reads
+
+
+@R1
 async def test_after_large_hand_offs_no_more_are_read_for_a_while(journal: Journal) -> None:
     for _ in range(20):
         await Scribe(journal.appender, new_address()).hand_off("write", Note(text="x" * (BYTES_PER_S // 4)))
