@@ -22,12 +22,12 @@ from actors.journal import Journal
 from actors.journal.later import Later
 from actors.journal.pull import Acks
 from actors.pipeline import Catalogue, Pipeline, Stage
+from actors.runtime.bench import Bench
 from actors.runtime.crash_points import CrashPoint
 from actors.runtime.pacing import TextLanes
 from actors.runtime.presence import Owners, Presence, WorkerStatus, workers_of
 from actors.runtime.replica import Replica, load_pipelines
 from actors.runtime.settings import Settings
-from actors.runtime.step import Bench
 from actors.runtime.worker import Worker
 from actors.runtime.writer import Pen
 from tests.nats_servers import Servers

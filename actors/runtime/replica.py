@@ -22,6 +22,7 @@ from actors.journal.topology import ensure
 from actors.pipeline.catalogue import Catalogue
 from actors.pipeline.pipeline import Pipeline
 from actors.pipeline.replicas import Replicas
+from actors.runtime.bench import Bench
 from actors.runtime.crash_points import Reached, pass_by
 from actors.runtime.pacing import TextLanes
 from actors.runtime.presence import Owners, Presence, Role, State, WorkerStatus
@@ -30,7 +31,6 @@ from actors.runtime.resource import as_set
 from actors.runtime.scales import Scales
 from actors.runtime.settings import Settings
 from actors.runtime.spare import SpareTurn
-from actors.runtime.step import Bench
 from actors.runtime.strangers import Strangers
 from actors.runtime.turn import Turn
 from actors.runtime.worker import Worker

@@ -13,9 +13,10 @@ from actors.contracts.subjects import LANES, Lane
 from actors.engines.protocol import Engine, EngineError
 from actors.journal.connection import Link
 from actors.journal.pull import Delivery, Puller, equal
+from actors.runtime.bench import Bench
 from actors.runtime.company import Company
 from actors.runtime.effort import Effort
-from actors.runtime.step import Bench, Step
+from actors.runtime.step import Step
 
 log = logging.getLogger(__name__)
 

@@ -22,7 +22,7 @@ from actors.journal.append import MAX_MESSAGE, NotStored
 from actors.journal.later import Later
 from actors.journal.topology import LATER
 from actors.repair import Repair
-from actors.runtime import step
+from actors.runtime import ending
 from actors.runtime.cancel import cancel
 from actors.runtime.job_log import JobLog
 from actors.runtime.presence import Owners
@@ -42,7 +42,7 @@ DELAY_S = 1.0
 @pytest.fixture(autouse=True)
 def short_naks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Half a second counts as long."""
-    monkeypatch.setattr(step, "LONGEST_NAK_S", DELAY_S / 2)
+    monkeypatch.setattr(ending, "LONGEST_NAK_S", DELAY_S / 2)
 
 
 async def speaks_and_stumbles(question: Question, job: Job, engine: Engine) -> Draft:

@@ -31,13 +31,14 @@ from actors.journal.later import Later
 from actors.journal.pull import Acks, Delivery
 from actors.journal.topology import ensure
 from actors.pipeline import Catalogue
+from actors.runtime.bench import Bench
 from actors.runtime.cancel import cancel
 from actors.runtime.company import Company
 from actors.runtime.job_log import JobLog
 from actors.runtime.pacing import TextLanes
 from actors.runtime.presence import Owners
 from actors.runtime.settings import Settings
-from actors.runtime.step import Bench, Step
+from actors.runtime.step import Step
 from actors.runtime.writer import Pen, utc_now
 from tests.nats_servers import Servers, cluster, lone
 from tests.scribe import Scribe, an_origin

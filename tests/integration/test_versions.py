@@ -18,7 +18,7 @@ from actors.engines import Engine, Scripted
 from actors.journal.append import MAX_MESSAGE
 from actors.journal.topology import ensure
 from actors.pipeline import Catalogue
-from actors.runtime import step
+from actors.runtime import ending
 from actors.runtime.replica import load_pipelines
 from actors.runtime.strangers import RENEWED_AT
 from tests.integration.conftest import R1
@@ -84,7 +84,7 @@ OLD, NEW = "tests.integration.test_versions:orders_1", "tests.integration.test_v
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step, "PAUSE_S", 0.05)
+    monkeypatch.setattr(ending, "PAUSE_S", 0.05)
 
 
 async def post(http: httpx.AsyncClient) -> str:
@@ -222,7 +222,7 @@ async def test_a_message_that_this_version_reads_otherwise_is_not_claimed_again_
     servers: Servers, office: Office, monkeypatch: pytest.MonkeyPatch, renewed_at: int
 ) -> None:
     """That it does not fit is only known once it was parsed, which needs a claim; after that the worker knows."""
-    monkeypatch.setattr(step, "RENEWED_AT", renewed_at)
+    monkeypatch.setattr(ending, "RENEWED_AT", renewed_at)
     await ensure(office.journal.signals, ["send"], max_bytes=1 << 30, ack_wait=1.0)
     pipeline = Pipeline("orders", speaks(engine := Scripted(says="never")))
     async with a_hand(servers, pipeline, pipeline.stages[0]):
@@ -243,7 +243,7 @@ async def test_a_message_that_this_version_reads_otherwise_is_not_claimed_again_
 async def test_what_has_the_most_bytes_and_waits_for_its_version_is_made_anew(
     servers: Servers, office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "RENEWED_AT", 3)
+    monkeypatch.setattr(ending, "RENEWED_AT", 3)
     await ensure(office.journal.signals, ["send"], max_bytes=1 << 30, ack_wait=1.0)
     job = Scribe(office.journal.appender, origin=an_origin(pipeline="orders", version=orders_1.version))
     at = job.origin.created
@@ -259,7 +259,7 @@ async def test_what_has_the_most_bytes_and_waits_for_its_version_is_made_anew(
 async def test_what_is_overdue_is_ended_and_not_made_anew(
     servers: Servers, office: Office, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(step, "RENEWED_AT", 1)
+    monkeypatch.setattr(ending, "RENEWED_AT", 1)
     await ensure(office.journal.signals, ["send"], max_bytes=1 << 30, ack_wait=1.0)
     job = await office.post(orders_1, Order(text="a mill"), to="send", seconds=-1)
     async with a_hand(servers, orders_1, send):

@@ -12,7 +12,7 @@ from actors import Job, Message, Pipeline, Retry, RetryableError, TerminalError,
 from actors.contracts.events import DeadLettered, Failed, HandOff, Record, StepFailed, StepStarted
 from actors.engines import Engine, Scripted
 from actors.journal.topology import JOBS
-from actors.runtime import step
+from actors.runtime import ending
 from tests.integration.conftest import R1
 from tests.nats_servers import Servers
 from tests.office import Office
@@ -276,7 +276,7 @@ async def test_a_job_of_a_version_that_this_worker_does_not_know_waits(
     servers: Servers, office: Office, unknown: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A rolling update fails no job: what an old worker cannot read is left to the new ones, and costs nothing."""
-    monkeypatch.setattr(step, "PAUSE_S", 0.05)
+    monkeypatch.setattr(ending, "PAUSE_S", 0.05)
     retry = Retry(attempts=1, crashes=1, first=0.0)
     pipeline, writing, _ = analysis(retry=retry)
 

@@ -22,7 +22,7 @@ TWO_WORKERS = f"{WORKER}_crashes.py::test_two_workers_given_one_delivery_ask_and
 MUTANTS = (
     Mutant(
         "ack before append",
-        "actors/runtime/step.py",
+        "actors/runtime/ending.py",
         """        try:
             await self._writer.end(build)
         except TooLarge as error:
@@ -105,7 +105,7 @@ MUTANTS = (
     ),
     Mutant(
         "an ack by a fenced worker",
-        "actors/runtime/step.py",
+        "actors/runtime/ending.py",
         "                pass  # an append, an ack or a nak would act on my successor's lease",
         "                await self._ack()",
         TWO_WORKERS,
@@ -160,8 +160,8 @@ MUTANTS = (
     Mutant(
         "max_deliver is set",
         "actors/journal/topology.py",
-        '        "max_deliver": -1,',
-        '        "max_deliver": 2,',
+        '        "ack_wait": int(ack_wait * NS),\n        "max_deliver": -1,',
+        '        "ack_wait": int(ack_wait * NS),\n        "max_deliver": 2,',
         f"{WORKER}_failures.py::test_failures_use_up_their_budget_and_the_last_is_the_dead_letter[write-r1]",
     ),
     Mutant(
@@ -180,7 +180,7 @@ MUTANTS = (
     ),
     Mutant(
         "a delay is never given out again",
-        "actors/runtime/step.py",
+        "actors/runtime/ending.py",
         "        if delay > LONGEST_NAK_S and await self._put_off(until):",
         "        if delay > LONGEST_NAK_S:",
         "tests/integration/test_delays.py"
