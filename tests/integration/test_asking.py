@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import secrets
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -43,13 +41,13 @@ from tests.office import Office, office_on, starts
 from tests.pipelines import SPEECH, Advice, Case, adviser, consult, counsel
 from tests.scribe import Scribe
 from tests.serving import hear, served, settings_for
+from tests.shown import block
 from tests.verify import kinds, said
 from tests.workers import BACKSTOP_S, Nursery, Orders, Pass, a_hand, all_there
 
 TOKENS = len(tokens_of(SPEECH))
 YEAR, SURE = {"year": 1850}, True
 P = CrashPoint
-README = Path(__file__).parents[2] / "README.md"
 
 
 @pytest_asyncio.fixture
@@ -426,11 +424,9 @@ async def test_a_time_out_that_was_lost_is_noted_again(servers: Servers, office:
 async def test_the_pipeline_that_readme_shows_asks_and_waits(
     servers: Servers, office: Office, http: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, answers: bool
 ) -> None:
-    blocks = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
-    [code] = [block for block in blocks if "letters = Pipeline(" in block]
     shown = ModuleType("letters")
     monkeypatch.setitem(sys.modules, "letters", shown)
-    exec(compile(code, "README.md", "exec"), shown.__dict__)
+    exec(compile(block("letters = Pipeline("), "README.md", "exec"), shown.__dict__)
     await ensure(office.journal.signals, ["approve"], max_bytes=1 << 30, ack_wait=1.0)
     async with a_hand(servers, shown.letters, shown.approve):
         job = await office.post(shown.letters, shown.Letter(text="Dear mill"), seconds=86_400)

@@ -24,9 +24,8 @@ from tests.integration.conftest import opened
 from tests.nats_servers import Servers
 from tests.office import Office, office_on
 from tests.serving import listening, settings_for
+from tests.shown import BLOCKS, DOCUMENTS, block
 from tests.workers import a_hand
-
-README = (Path(__file__).parents[2] / "README.md").read_text()
 
 
 @asynccontextmanager
@@ -102,23 +101,18 @@ def test_an_example_is_short(example: ModuleType) -> None:
     assert len(Path(example.__file__).read_text().splitlines()) < 60
 
 
-def blocks() -> list[str]:
-    """README's Python."""
-    return re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-
-
 async def test_the_pipeline_that_readme_shows_runs(r1: Servers, monkeypatch: pytest.MonkeyPatch) -> None:
-    [code] = [block for block in blocks() if "poems = Pipeline(" in block]
     module = ModuleType("my_poems")
     monkeypatch.setitem(sys.modules, "my_poems", module)
-    exec(compile(code, "README.md", "exec"), module.__dict__)
+    exec(compile(block("poems = Pipeline("), "README.md", "exec"), module.__dict__)
     async with at_work(r1, module.poems, think=Scripted(says="Water\nand stone")) as office:
         records = await office.outcome(await office.post(module.poems, module.Topic(name="a mill")))
     assert answer(records) == {"text": "Water\nand stone", "lines": 2}
 
 
-def test_what_readme_shows_of_an_example_stands_in_it() -> None:
-    shown = re.findall(r"<!-- from (examples/\w+\.py) -->\n```python\n(.*?)```", README, re.DOTALL)
+def test_what_is_shown_of_an_example_stands_in_it() -> None:
+    whole_text = "".join(DOCUMENTS.values())
+    shown = re.findall(r"<!-- from (examples/\w+\.py) -->\n```python\n(.*?)```", whole_text, re.DOTALL)
     assert {path for path, _ in shown} == {"examples/summaries.py", "examples/checked.py"}
     for path, code in shown:
         whole = (Path(__file__).parents[2] / path).read_text()
@@ -126,6 +120,6 @@ def test_what_readme_shows_of_an_example_stands_in_it() -> None:
         assert not missing, f"{path} has no such part: {missing}"
 
 
-@pytest.mark.parametrize("block", blocks(), ids=lambda block: block.strip().splitlines()[0][:40])
-def test_every_block_of_python_in_readme_is_python(block: str) -> None:
-    compile(block if not block.startswith("@stage") or "def " in block else f"{block}def f(): ...", "README.md", "exec")
+@pytest.mark.parametrize("code", BLOCKS, ids=lambda code: code.strip().splitlines()[0][:40])
+def test_every_block_of_python_that_is_shown_is_python(code: str) -> None:
+    compile(code if not code.startswith("@stage") or "def " in code else f"{code}def f(): ...", "README.md", "exec")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -23,10 +22,10 @@ from actors.contracts.subjects import LOCAL
 from actors.engines.scripted import Cue, tokens_of
 from actors.journal import Journal
 from actors.journal.shelf import Shelf
-from tests.installation import ROOT
 from tests.nats_servers import Servers
 from tests.pipelines import SPEECH, TALKS, talker
 from tests.serving import listening, settings_for, stored, until_ready, working
+from tests.shown import block
 
 MODEL = "chat"
 ASK: dict[str, Any] = {"model": MODEL, "input": "Speak."}
@@ -461,8 +460,7 @@ async def test_every_error_under_these_paths_is_one_of_openai(r1: Servers) -> No
 
 
 async def test_what_readme_shows_works(r1: Servers, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (ROOT / "README.md").read_text()
-    [code] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "from openai" in block]
+    code = block("from openai")
     async with serving(r1, "talk") as client:
         here = code.replace("http://127.0.0.1:8000/v1", str(client.base_url))
         assert here != code

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from actors.runtime.settings import DEFAULT_PIPELINES
 from examples.summaries import report
 from tests.checked_pipeline import CHECKER
 from tests.installation import ROOT, Installation, installation
+from tests.shown import block
 from tests.streams import read, text_of
 from tests.tiny_model import save_tiny_model
 
@@ -132,8 +132,7 @@ async def test_one_model_drafts_and_another_checks(running: Installation) -> Non
 
 
 def test_the_client_that_readme_shows_works(running: Installation, capsys: pytest.CaptureFixture[str]) -> None:
-    readme = (ROOT / "README.md").read_text()
-    [code] = [block for block in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "headrace.submit(" in block]
+    code = block("headrace.submit(")
     exec(compile(code.replace("http://127.0.0.1:8000", running.url), "README.md", "exec"), {})
     assert "'sources': ['mills/tailrace'" in capsys.readouterr().out
 

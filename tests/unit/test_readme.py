@@ -13,9 +13,9 @@ import pytest
 from actors import Job, Pipeline, progress
 from tests.chaos.report import kept
 from tests.mutants.planted import MUTANTS
+from tests.shown import DOCUMENTS, ROOT, block
 
-ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README = DOCUMENTS[ROOT / "README.md"]
 
 
 class NoLog:
@@ -34,10 +34,9 @@ class NoLog:
 @pytest.fixture
 def poems(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """README's pipeline, as the module that README says to save it as."""
-    [code] = [block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "poems = Pipeline(" in block]
     module = ModuleType("my_poems")
     monkeypatch.setitem(sys.modules, "my_poems", module)
-    exec(compile(code, "README.md", "exec"), module.__dict__)
+    exec(compile(block("poems = Pipeline("), "README.md", "exec"), module.__dict__)
     return module
 
 
@@ -54,9 +53,9 @@ def test_a_stage_that_readme_shows_is_tested_by_calling_it(poems: ModuleType) ->
     assert poems.count(poems.Notes(text="one\ntwo"), job) == poems.Poem(text="one\ntwo", lines=2)
 
 
-def test_every_file_that_readme_names_is_there() -> None:
-    named = set(re.findall(r"`((?:actors|docs|tools|benchmarks|tests)/[\w/.]+)`", README))
-    assert len(named) > 10
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_file_that_is_named_is_there(document: Path) -> None:
+    named = set(re.findall(r"`((?:actors|docs|tools|benchmarks|tests)/[\w/.]+)`", DOCUMENTS[document]))
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
@@ -70,15 +69,25 @@ def test_every_test_and_mutant_that_readme_names_is_there() -> None:
 
 
 def test_what_readers_are_told_is_named_as_it_is_said() -> None:
-    table = README.partition("| message | stage | means |")[2].partition("\n\n")[0]
+    table = "".join(DOCUMENTS.values()).partition("| message | stage | means |")[2].partition("\n\n")[0]
     named = re.findall(r"^\| `([\w ]+)`", table, re.MULTILINE)
     assert named == [progress.RETRIEVING, progress.PASSAGES, progress.CHOOSING, progress.calling("calculator")]
 
 
-def test_every_link_of_readme_leads_somewhere() -> None:
-    links = re.findall(r"\]\(((?!http)[^)#]+)\)", README)
-    assert links
-    assert not [link for link in links if not (ROOT / link).exists()]
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    for place, _, heading in (
+        link.partition("#") for link in re.findall(r"\]\(((?!http)[^)]+)\)", DOCUMENTS[document])
+    ):
+        target = document.parent / place if place else document
+        assert target.resolve().exists(), place
+        assert not heading or heading in headings(DOCUMENTS[target.resolve()]), f"{place}#{heading}"
+
+
+def headings(text: str) -> set[str]:
+    """What a link may lead to in a file."""
+    found = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in found}
 
 
 def test_the_readme_shows_the_runs_of_chaos_that_are_kept() -> None:
