@@ -10,7 +10,9 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = {path: path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 """Each of them, whole."""
 
-BLOCKS = [code for text in DOCUMENTS.values() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
+BLOCKS: list[str] = [
+    code for text in DOCUMENTS.values() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+]
 """All the Python in them."""
 
 

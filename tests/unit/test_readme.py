@@ -76,9 +76,8 @@ def test_what_readers_are_told_is_named_as_it_is_said() -> None:
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_every_link_leads_somewhere(document: Path) -> None:
-    for place, _, heading in (
-        link.partition("#") for link in re.findall(r"\]\(((?!http)[^)]+)\)", DOCUMENTS[document])
-    ):
+    links = re.findall(r"\]\(((?!http)[^)]+)\)", DOCUMENTS[document])
+    for place, _, heading in (link.partition("#") for link in links):
         target = document.parent / place if place else document
         assert target.resolve().exists(), place
         assert not heading or heading in headings(DOCUMENTS[target.resolve()]), f"{place}#{heading}"
