@@ -20,6 +20,7 @@ from actors.contracts.events import Record
 from actors.contracts.fold import fold_job
 from actors.contracts.limits import LIMITS, Limits
 from actors.contracts.subjects import Lane, Subject, is_job
+from actors.endpoints import Subscriptions
 from actors.engines.smollm2 import NAME
 from actors.history import History
 from actors.http import reports
@@ -45,6 +46,7 @@ from actors.http.wishes import Cancelling
 from actors.journal import Journal, Unanswered, Undecided
 from actors.journal.connection import ApiError
 from actors.journal.follow import Place
+from actors.journal.hooks import Hooks
 from actors.journal.journal import PatientJournal
 from actors.journal.lag import Lag, stage_lag, stages_in_log
 from actors.journal.later import Later
@@ -131,7 +133,9 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
         Audience(limits),
         now=now,
     )
-    forms = [Form(pipeline, max_deadline=settings.max_deadline) for pipeline in pipelines.values()]
+    allow_http = bool(settings.egress_allow)
+    subscriptions = Subscriptions(log, carrier, allow_http=allow_http, patience=patience, now=now)
+    forms = [Form(p, max_deadline=settings.max_deadline, allow_http=allow_http) for p in pipelines.values()]
     app = FastAPI(title="Headrace", redoc_url=None, redirect_slashes=False, lifespan=actor.running)
     app.openapi_schema = document(forms)
     app.router.routes.extend(
@@ -148,6 +152,7 @@ def ingress(settings: Settings, *, now: Clock = utc_now, patience: float = PATIE
             *History(log).routes,
             *questions.routes,
             *review.routes,
+            *subscriptions.routes,
             *openai.routes,
             Route("/v1/stages", actor.stages),
             Route("/healthz", actor.healthz),
@@ -278,7 +283,8 @@ class Ingress:
         now = self._now()
         shown = [reports.stage(s, self._homes(s), lag, here, decided, now=now) for s, lag, here, decided in told]
         shown += [reports.unserved(name, lag, now=now) for name, lag in (await _unserved(journal, stages)).items()]
-        return _json({"stages": shown, "room": reports.room(await self._admission.room(journal, lags))})
+        room, webhooks = await asyncio.gather(self._admission.room(journal, lags), _webhooks(journal))
+        return _json({"stages": shown, "room": reports.room(room), "webhooks": webhooks})
 
     def _homes(self, stage: Stage) -> list[str]:
         return list(self._pipelines.having(stage.name))
@@ -344,6 +350,12 @@ async def _unserved(journal: Journal, served: Iterable[str]) -> dict[str, list[L
     names = set(await stages_in_log(journal.signals)) - set(served)
     lags = {name: await stage_lag(journal.signals, journal.reader, name) for name in sorted(names)}
     return {name: lag for name, lag in lags.items() if any(lane.waiting or lane.running for lane in lag)}
+
+
+async def _webhooks(journal: Journal) -> reports.Report:
+    hooks = Hooks(journal.signals)
+    behind, waiting = await asyncio.gather(hooks.behind(), hooks.waiting())
+    return {"behind": behind, "waiting": waiting}
 
 
 async def _decision(journal: Journal, stage: Stage) -> Decision | None:

@@ -207,6 +207,73 @@ class DeadLetterPage(Reply):
     next: str | None = None
 
 
+class Webhook(Reply):
+    """Where a tenant is told of `events`. While it is `disabled` nothing is sent, and `why` says why.
+
+    Until `old_secret_until` what was signed before a rotation verifies too.
+    """
+
+    id: str
+    url: str
+    events: tuple[str, ...]
+    description: str = ""
+    created: Instant
+    disabled: Instant | None = None
+    why: str | None = None
+    old_secret_until: Instant | None = None
+    links: dict[str, str] = Field(default_factory=dict)
+
+
+class NewWebhook(Webhook):
+    """One that was just made, with the secret that its deliveries are verified with."""
+
+    secret: str
+
+
+class WebhookSecret(Reply):
+    """What deliveries are verified with."""
+
+    secret: str
+    old_secret_until: Instant | None = None
+
+
+class DeliveryAttempt(Reply):
+    """One try of a delivery: how many seconds it took, and what was answered, or went wrong."""
+
+    at: Instant
+    took: float
+    status: int | None = None
+    error: str | None = None
+
+
+class Delivery(Reply):
+    """One event on its way to a webhook, under this `webhook-id` at every attempt; it is tried next when it is due."""
+
+    id: str
+    event: str
+    job: str | None = None
+    url: str | None = None
+    status: Literal["pending", "delivered", "failed"]
+    reason: str | None = None
+    created: Instant
+    due: Instant | None = None
+    attempts: tuple[DeliveryAttempt, ...] = ()
+
+
+class DeliveryPage(Reply):
+    """Some deliveries, those first that changed longest ago. `next` is where the next page begins; None at the end."""
+
+    deliveries: tuple[Delivery, ...]
+    next: str | None = None
+
+
+class WebhooksReport(Reply):
+    """How far webhooks are: outcomes that are still to be told, and deliveries that have not ended; None: unknown."""
+
+    behind: int | None = None
+    waiting: int | None = None
+
+
 class Route(Reply):
     """A message type on its way: from the stage that gives it (None: the input) to the one that takes it (None)."""
 

@@ -26,8 +26,8 @@ from actors.http.author import author
 from actors.http.body import body_of, misfit, read_body
 from actors.http.caller import caller_of
 from actors.http.carrier import Carrier
+from actors.http.paging import page_of
 from actors.http.problem import (
-    BAD_PAGE,
     DISCARDED,
     NOT_REDRIVABLE,
     REDRIVEN_OTHERWISE,
@@ -42,8 +42,6 @@ from actors.pipeline import Catalogue, Pipeline, Stage
 from actors.runtime.job_log import JobLog
 from actors.runtime.writer import Clock, FactStamp
 
-PAGE = 50
-LONGEST_PAGE = 200
 LOOK = 16
 """How many dead letters are read at a time: each may have megabytes."""
 
@@ -86,7 +84,7 @@ class Review:
     async def page(self, request: Request) -> Response:
         """A page of dead letters, the oldest first."""
         asked = request.query_params
-        limit, position = _number(asked.get("limit"), PAGE, 1, LONGEST_PAGE), _number(asked.get("cursor"), 0, 0)
+        limit, position = page_of(request)
         async with self._in_time() as journal:
             found, more = await _page(
                 journal,
@@ -180,6 +178,8 @@ class Review:
             deadline=now + (old.deadline - old.created),
             metadata=old.metadata,
             redriven_from=letter.job,
+            door=old.door,
+            webhook=old.webhook,
         )
         return HandOff(n=1, by=author(request), at=now, stage=stage.name, origin=origin, message=packed)
 
@@ -276,16 +276,6 @@ def _message(kind: type[Message], body: dict[str, Any]) -> Message:
     except ValidationError as error:
         advice = f"The stage takes a {kind.wire_name()}: send an `input` that is one, or correct what `errors` names."
         raise misfit(error, advice, within="input") from None
-
-
-def _number(given: str | None, default: int, least: int, most: int = (1 << 63) - 1) -> int:
-    if given is None:
-        return default
-    if given.isascii() and given.isdecimal() and len(given) < 20 and least <= int(given) <= most:
-        return int(given)
-    raise Refusal(
-        BAD_PAGE, f"`limit` is a number from 1 to {LONGEST_PAGE}, and `cursor` the `next` of the page before."
-    )
 
 
 def _json(report: reports.Report, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -34,7 +34,7 @@ NativeEvent = Literal[
 ResponseEvent = Literal["response.completed", "response.failed", "response.cancelled", "response.incomplete"]
 """What is told of a job that was made through OpenAI's API, in OpenAI's words."""
 
-EventFilter = NativeEvent | ResponseEvent | Literal["job.*", "response.*"]
+EventFilter = Literal[NativeEvent, ResponseEvent, "job.*", "response.*"]
 """The events that may be asked for: one by its name, or all of a kind."""
 
 EVERYTHING: tuple[EventFilter, ...] = ("job.*", "response.*")

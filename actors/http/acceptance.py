@@ -82,6 +82,8 @@ class Reception:
             created=created,
             deadline=times.deadline,
             metadata=submission.metadata,
+            door=asked.door,
+            webhook=submission.webhook.hook if submission.webhook else None,
         )
         handoff = HandOff(
             n=1,

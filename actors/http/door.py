@@ -42,7 +42,7 @@ def behind_door(app: Starlette, keyring: Keyring, origins: Iterable[str], say: C
         app.add_middleware(
             CORSMiddleware,
             allow_origins=allowed,
-            allow_methods=["GET", "POST", "DELETE"],
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
             allow_headers=_SENT,
             expose_headers=_SHOWN,
             allow_credentials=True,

@@ -140,7 +140,7 @@ class Egress:
         self, method: str, url: str, *, content: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> Answer:
         """Ask once, over a connection of its own. Raises EgressRefused and EgressError."""
-        asked = _checked(url)
+        asked = checked(url)
         sent = [("host", asked.netloc.decode()), *HEADERS.items(), *(headers or {}).items()]
         guarded = _Guarded(self._addresses, self._connect or httpcore.AnyIOBackend())
         try:
@@ -184,8 +184,8 @@ class Egress:
         return is_public(ip) or any((mapped or ip) in network for network in self._allowed)
 
 
-def _checked(url: str) -> httpx.URL:
-    """Raises EgressRefused when it is no URL that may be asked."""
+def checked(url: str) -> httpx.URL:
+    """The URL, if it is one that may be asked at all, wherever it leads. Raises EgressRefused."""
     try:
         asked = httpx.URL(url)
     except (httpx.InvalidURL, UnicodeError) as error:

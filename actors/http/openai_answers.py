@@ -29,12 +29,13 @@ from actors.contracts.events import (
 )
 from actors.contracts.fold import fold_job
 from actors.contracts.generation import Usage
+from actors.contracts.notice import RESPONSE_ID
 from actors.http.openai_errors import FAILED, envelope
 from actors.http.openai_requests import Door, Echo
 
 Json = dict[str, Any]
 
-RESPONSE, CHAT = "resp_", "chatcmpl-"
+RESPONSE, CHAT = RESPONSE_ID, "chatcmpl-"
 """How the ids of responses and chat completions begin; the job's id follows."""
 
 EVENTS_PER_EVENT = 16

@@ -213,7 +213,7 @@ def asked_of(
         raise malformed("a number in it is too large to be kept") from None
     lane: Lane = "standard" if conversation.asked["background"] else "interactive"
     submission = Submission(input=conversation, lane=lane, metadata=request.metadata)
-    return Asked(submission, fingerprint, len(body)), conversation
+    return Asked(submission, fingerprint, len(body), str(conversation.asked["door"])), conversation
 
 
 def _conversation(

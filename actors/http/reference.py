@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
 from pydantic.json_schema import models_json_schema
 
 from actors.contracts.subjects import LANES
-from actors.http import openai_reference, problem
+from actors.http import openai_reference, problem, webhooks_reference
 from actors.http.door import OPEN_PATHS
-from actors.http.problem import MEDIA_TYPE, Kind
+from actors.http.openapi import (
+    BODY_PROBLEMS,
+    REF,
+    Json,
+    answer,
+    body,
+    get,
+    header_schemas,
+    list_of,
+    problems,
+    ref,
+)
 from actors.http.submission import Form
 from actors.http.wishes import Answering, Cancelling, Discarding, Redriving
 from actors.replies import (
@@ -25,9 +35,6 @@ from actors.replies import (
     StageReport,
 )
 
-Json = dict[str, Any]
-
-REF = "#/components/schemas/{model}"
 MODELS = (
     Accepted,
     Job,
@@ -42,6 +49,7 @@ MODELS = (
     Cancelling,
     Redriving,
     Discarding,
+    *webhooks_reference.MODELS,
 )
 """What is sent and answered beside the pipelines' own types."""
 
@@ -64,7 +72,7 @@ def document(forms: Iterable[Form]) -> Json:
     return {
         "openapi": "3.1.0",
         "info": {"title": "Headrace", "version": "1", "description": ABOUT},
-        "paths": _behind_door(paths | _reading()) | openai_reference.paths(),
+        "paths": _behind_door(paths | _reading() | webhooks_reference.paths()) | openai_reference.paths(),
         "components": {"schemas": components, "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}},
     }
 
@@ -73,7 +81,7 @@ def _behind_door(paths: Json) -> Json:
     """The same, with what every operation answers that may need a key."""
     for path, operations in paths.items():
         for operation in operations.values() if path not in OPEN_PATHS else ():
-            answers, refused = operation["responses"], _problems(problem.INVALID_KEY, problem.FOREIGN_SITE)
+            answers, refused = operation["responses"], problems(problem.INVALID_KEY, problem.FOREIGN_SITE)
             for status, refusal in refused.items():
                 said = [one["description"] for one in (answers.get(status), refusal) if one]
                 answers[status] = refusal | {"description": "; ".join(said)}
@@ -95,14 +103,14 @@ def _submit(form: Form) -> Json:
         "summary": f"Submit a job to {name}",
         "tags": ["jobs"],
         "parameters": [key, _WAIT],
-        "requestBody": _body(name),
+        "requestBody": body(name),
         "responses": {
-            "202": _answer("It is stored; waiting was not asked for, or not enough.", _ref("Accepted"))
-            | {"headers": _headers(headers | _APPLIED)},
-            "200": _answer("It has its outcome; or, without waiting, it was stored before.", _ref("Job"))
-            | {"headers": _headers(headers | _APPLIED | {"Idempotent-Replay": "true, if it was stored before."})},
-            **_problems(
-                *_BODY,
+            "202": answer("It is stored; waiting was not asked for, or not enough.", ref("Accepted"))
+            | {"headers": header_schemas(headers | _APPLIED)},
+            "200": answer("It has its outcome; or, without waiting, it was stored before.", ref("Job"))
+            | {"headers": header_schemas(headers | _APPLIED | {"Idempotent-Replay": "true, if it was stored before."})},
+            **problems(
+                *BODY_PROBLEMS,
                 problem.BAD_KEY,
                 problem.KEY_REUSED,
                 problem.BACKLOG,
@@ -135,11 +143,11 @@ def _reading() -> Json:
         "content": {"text/event-stream": {"schema": {"type": "string"}}},
     }
     return {
-        "/v1/jobs": _get(
+        "/v1/jobs": get(
             "jobs",
             "The jobs there are, the newest first",
             ("jobs",),
-            _ref("JobPage"),
+            ref("JobPage"),
             problem.BAD_PAGE,
             parameters=_LISTING,
         ),
@@ -152,7 +160,7 @@ def _reading() -> Json:
                 "parameters": [job, _LINE],
                 "responses": {
                     "200": {"description": "OK", "content": {"application/x-ndjson": {"schema": {"type": "string"}}}},
-                    **_problems(problem.BAD_PLACE, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                    **problems(problem.BAD_PLACE, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
                 },
             }
         },
@@ -162,11 +170,11 @@ def _reading() -> Json:
                 "summary": "Stop a job; doing it again is harmless",
                 "tags": ["jobs"],
                 "parameters": [job],
-                "requestBody": _body("Cancelling", required=False),
+                "requestBody": body("Cancelling", required=False),
                 "responses": {
-                    "200": _answer("It has its outcome, now or since before.", _ref("Job")),
-                    "202": _answer("It runs, and its worker was asked to end it.", _ref("Job")),
-                    **_problems(*_BODY, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                    "200": answer("It has its outcome, now or since before.", ref("Job")),
+                    "202": answer("It runs, and its worker was asked to end it.", ref("Job")),
+                    **problems(*BODY_PROBLEMS, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
                 },
             }
         },
@@ -176,11 +184,11 @@ def _reading() -> Json:
                 "summary": "Answer what a job asks; doing it again is harmless",
                 "tags": ["jobs"],
                 "parameters": [job],
-                "requestBody": _body("Answering"),
+                "requestBody": body("Answering"),
                 "responses": {
-                    "200": _answer("It is stored, now or since before, and the job goes on.", _ref("Job")),
-                    **_problems(
-                        *_BODY,
+                    "200": answer("It is stored, now or since before, and the job goes on.", ref("Job")),
+                    **problems(
+                        *BODY_PROBLEMS,
                         problem.UNKNOWN_JOB,
                         problem.NOT_ASKED,
                         problem.ANSWERED_OTHERWISE,
@@ -199,7 +207,7 @@ def _reading() -> Json:
                 "responses": {
                     "200": stream,
                     "204": {"description": "All outcomes were seen already: do not come back."},
-                    **_problems(problem.BAD_PLACE, problem.BAD_OPTION, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                    **problems(problem.BAD_PLACE, problem.BAD_OPTION, problem.UNKNOWN_JOB, problem.UNAVAILABLE),
                 },
             }
         },
@@ -212,7 +220,7 @@ def _reading() -> Json:
                 "responses": {
                     "200": stream,
                     "204": {"description": "The outcome was seen already: do not come back."},
-                    **_problems(
+                    **problems(
                         problem.BAD_PLACE,
                         problem.BAD_OPTION,
                         problem.READ_ONLY,
@@ -230,22 +238,20 @@ def _reading() -> Json:
                 "parameters": [job],
                 "responses": {
                     "204": {"description": "The cookie is set, if a key was sent; without keys none is needed."},
-                    **_problems(problem.UNKNOWN_JOB, problem.UNAVAILABLE),
+                    **problems(problem.UNKNOWN_JOB, problem.UNAVAILABLE),
                 },
             }
         },
-        "/v1/pipelines": _get(
-            "pipelines", "What takes jobs", ("installation",), _list_of("pipelines", "PipelineReport")
-        ),
-        "/v1/stages": _get(
+        "/v1/pipelines": get("pipelines", "What takes jobs", ("installation",), list_of("pipelines", "PipelineReport")),
+        "/v1/stages": get(
             "stages",
             f"What waits and runs, in the lanes {', '.join(LANES)}, on which replicas, and what scaling decided",
             ("installation",),
-            _list_of("stages", "StageReport", beside={"room": _ref("RoomReport")}),
+            list_of("stages", "StageReport", beside={"room": ref("RoomReport"), "webhooks": ref("WebhooksReport")}),
             problem.OPERATORS_ONLY,
         ),
-        "/healthz": _get("healthz", "Whether this process answers", ("installation",), _STATUS),
-        "/readyz": _get("readyz", "Whether a job can be stored", ("installation",), _STATUS),
+        "/healthz": get("healthz", "Whether this process answers", ("installation",), _STATUS),
+        "/readyz": get("readyz", "Whether a job can be stored", ("installation",), _STATUS),
     }
 
 
@@ -258,10 +264,10 @@ def _job(job: Json) -> Json:
     }
     summary = "A job as it stands, or once it has its outcome"
     parameters = [job, _WAIT, known]
-    asked = _get("job", summary, ("jobs",), _ref("Job"), problem.UNKNOWN_JOB, parameters=parameters)
+    asked = get("job", summary, ("jobs",), ref("Job"), problem.UNKNOWN_JOB, parameters=parameters)
     told = {"ETag": "Made of the job's last event.", **_APPLIED}
-    asked["get"]["responses"]["200"]["headers"] = _headers(told)
-    asked["get"]["responses"]["304"] = {"description": "It is still as it is known.", "headers": _headers(told)}
+    asked["get"]["responses"]["200"]["headers"] = header_schemas(told)
+    asked["get"]["responses"]["304"] = {"description": "It is still as it is known.", "headers": header_schemas(told)}
     return asked
 
 
@@ -276,19 +282,19 @@ def _reviewing(job: Json) -> Json:
     tags = ["dead letters"]
     missing, own = (problem.UNKNOWN_DEAD_LETTER, problem.UNAVAILABLE), (problem.DISCARDED, problem.NOT_REDRIVABLE)
     return {
-        "/v1/dead-letters": _get(
+        "/v1/dead-letters": get(
             "dead_letters",
             "The jobs that used up their budget",
             tags,
-            _ref("DeadLetterPage"),
+            ref("DeadLetterPage"),
             problem.BAD_PAGE,
             parameters=parameters,
         ),
-        "/v1/dead-letters/{id}": _get(
+        "/v1/dead-letters/{id}": get(
             "dead_letter",
             "A dead letter, whole",
             tags,
-            _ref("DeadLetter"),
+            ref("DeadLetter"),
             problem.UNKNOWN_DEAD_LETTER,
             parameters=[job],
         ),
@@ -298,13 +304,13 @@ def _reviewing(job: Json) -> Json:
                 "summary": "Make a new job of a dead letter, from the stage that failed",
                 "tags": tags,
                 "parameters": [job],
-                "requestBody": _body("Redriving", required=False),
+                "requestBody": body("Redriving", required=False),
                 "responses": {
-                    "202": _answer("The new job is stored.", _ref("Accepted"))
-                    | {"headers": _headers({"Location": "Where the new job is."})},
-                    "200": _answer("That redrive was made before.", _ref("Job"))
-                    | {"headers": _headers({"Location": "Where the job is."})},
-                    **_problems(*_BODY, *missing, *own, problem.REDRIVEN_OTHERWISE),
+                    "202": answer("The new job is stored.", ref("Accepted"))
+                    | {"headers": header_schemas({"Location": "Where the new job is."})},
+                    "200": answer("That redrive was made before.", ref("Job"))
+                    | {"headers": header_schemas({"Location": "Where the job is."})},
+                    **problems(*BODY_PROBLEMS, *missing, *own, problem.REDRIVEN_OTHERWISE),
                 },
             }
         },
@@ -314,18 +320,15 @@ def _reviewing(job: Json) -> Json:
                 "summary": "Let a dead letter be, for good",
                 "tags": tags,
                 "parameters": [job],
-                "requestBody": _body("Discarding"),
+                "requestBody": body("Discarding"),
                 "responses": {
-                    "200": _answer("It is discarded, now or since before.", _ref("DeadLetter")),
-                    **_problems(*_BODY, *missing),
+                    "200": answer("It is discarded, now or since before.", ref("DeadLetter")),
+                    **problems(*BODY_PROBLEMS, *missing),
                 },
             }
         },
     }
 
-
-_BODY = (problem.MALFORMED, problem.TOO_SLOW, problem.TOO_LARGE, problem.BAD_MEDIA_TYPE, problem.INVALID)
-"""How a body is refused."""
 
 _WAIT: Json = {
     "name": "Prefer",
@@ -361,50 +364,3 @@ _LISTING: tuple[Json, ...] = tuple(
 )
 
 _STATUS: Json = {"type": "object", "properties": {"status": {"type": "string"}}, "required": ["status"]}
-
-
-def _get(
-    name: str, summary: str, tags: Iterable[str], schema: Json, *kinds: Kind, parameters: Iterable[Json] = ()
-) -> Json:
-    responses = {"200": _answer("OK", schema), **_problems(*kinds, problem.UNAVAILABLE)}
-    return {
-        "get": {
-            "operationId": name,
-            "summary": summary,
-            "tags": list(tags),
-            "parameters": list(parameters),
-            "responses": responses,
-        }
-    }
-
-
-def _problems(*kinds: Kind) -> Json:
-    """Answers by status; several problems may share one."""
-    titles: dict[int, list[str]] = {}
-    for kind in kinds:
-        titles.setdefault(kind.status, []).append(kind.title)
-    return {
-        str(status): {"description": "; ".join(said), "content": {MEDIA_TYPE: {"schema": _ref("Problem")}}}
-        for status, said in titles.items()
-    }
-
-
-def _answer(description: str, schema: Json) -> Json:
-    return {"description": description, "content": {"application/json": {"schema": schema}}}
-
-
-def _body(model: str, *, required: bool = True) -> Json:
-    return {"required": required, "content": {"application/json": {"schema": _ref(model)}}}
-
-
-def _headers(told: dict[str, str]) -> Json:
-    return {name: {"description": what, "schema": {"type": "string"}} for name, what in told.items()}
-
-
-def _list_of(name: str, model: str, *, beside: Json | None = None) -> Json:
-    properties = {name: {"type": "array", "items": _ref(model)}} | (beside or {})
-    return {"type": "object", "properties": properties, "required": list(properties)}
-
-
-def _ref(model: str) -> Json:
-    return {"$ref": REF.format(model=model)}

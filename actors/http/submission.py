@@ -15,6 +15,7 @@ from actors.contracts.chain import digest
 from actors.contracts.messages import Message
 from actors.contracts.subjects import Lane, new_key
 from actors.http.body import json_in, malformed, misfit
+from actors.http.hook_wishes import JobWebhook, expect_https
 from actors.http.problem import BAD_KEY, INVALID, Refusal, fault
 from actors.pipeline import Pipeline
 
@@ -56,6 +57,10 @@ class Submission(BaseModel):
         default_factory=dict, max_length=16, description="Whatever helps you find the job again; kept with it."
     )
 
+    webhook: JobWebhook | None = Field(
+        default=None, description="Where it is told what becomes of this job, beside the tenant's own webhooks."
+    )
+
     def times(self, accepted: datetime, *, deadline: int, longest: int) -> Times:
         """When the job begins, and when it must have its outcome, in seconds from acceptance where they are given.
 
@@ -91,19 +96,24 @@ class Times:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A submission that fits, the digest that says whether another one is the same, and its size in bytes."""
+    """A submission that fits, the digest that says whether another one is the same, and its size in bytes.
+
+    `door` is which of OpenAI's ways it came by, if any.
+    """
 
     submission: Submission
     fingerprint: str
     size: int
+    door: str | None = None
 
 
 class Form:
     """What a submission to one pipeline has to look like."""
 
-    def __init__(self, pipeline: Pipeline, *, max_deadline: int) -> None:
+    def __init__(self, pipeline: Pipeline, *, max_deadline: int, allow_http: bool = False) -> None:
         deadline = Submission.model_fields["deadline"]
         self.pipeline = pipeline
+        self._allow_http = allow_http
         self.model: type[Submission] = create_model(
             f"A job for {pipeline.name}",
             __base__=Submission,
@@ -121,6 +131,8 @@ class Form:
             submission = self.model.model_validate_json(body)
         except ValidationError as error:
             raise misfit(error, self._advice) from None
+        if submission.webhook:
+            expect_https(submission.webhook.url, allow_http=self._allow_http, within="webhook")
         return Asked(submission, self._fingerprint(submission, said["input"], said.get("start_after")), len(body))
 
     def _fingerprint(self, submission: Submission, said: Any, start_after: Any) -> str:
@@ -134,6 +146,8 @@ class Form:
         }
         if submission.start_after is not None:
             whole["start_after"] = start_after
+        if submission.webhook is not None:
+            whole["webhook"] = submission.webhook.model_dump(mode="json")
         try:
             return digest(json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
         except ValueError:

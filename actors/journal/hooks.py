@@ -30,6 +30,8 @@ may be is for those that have not."""
 STATUS = "webhooks"
 """Where whoever carries deliveries says (beside the log) how many wait."""
 
+SAID_S = 0.5
+
 _ID = re.compile(r"msg_[a-z2-7]{26}")
 
 
@@ -128,13 +130,21 @@ class Hooks:
             position, gone = last, gone + len(ended)
         return gone
 
-    async def behind(self) -> int:
-        """How many outcomes nobody has been told of yet, or found to be nobody's business."""
+    async def behind(self) -> int | None:
+        """How many outcomes nobody has looked at yet; None where nothing tells of them."""
         try:
             info = await self._link.api(f"CONSUMER.INFO.{AUDIT}.{HERALD}")
-        except ApiError as error:
-            raise Unanswered(f"it is not known what webhooks have to tell: {error}") from error
+        except ApiError:
+            return None
         return int(info["num_pending"]) + int(info["num_ack_pending"])
+
+    async def waiting(self) -> int | None:
+        """How many deliveries have not ended, by whoever carries them; None where nobody does, or nobody knows."""
+        try:
+            waiting: int = json.loads((await self._link.request(STATUS, timeout=SAID_S)).data)["waiting"]
+        except Unanswered:
+            return None
+        return waiting
 
     async def _put(self, known: Kept, delivery: Delivery) -> Kept:
         subject = hook_subject(known.tenant, known.endpoint, delivery.id)

@@ -81,6 +81,17 @@ ROWS: dict[tuple[str, str], Row] = {
     ("GET", "/v1/dead-letters/{id}"): Row(404, of="letter"),
     ("POST", "/v1/dead-letters/{id}/redrive"): Row(404, of="letter"),
     ("POST", "/v1/dead-letters/{id}/discard"): Row(404, {"reason": "mine"}, of="letter"),
+    ("GET", "/v1/webhooks"): HERE,
+    ("POST", "/v1/webhooks"): Row(201, {"url": "https://hooks.example/"}),
+    ("GET", "/v1/webhooks/secret"): HERE,
+    ("POST", "/v1/webhooks/secret/rotate"): HERE,
+    ("GET", "/v1/webhooks/{id}"): Row(404, of="webhook"),
+    ("PATCH", "/v1/webhooks/{id}"): Row(404, {"disabled": True}, of="webhook"),
+    ("DELETE", "/v1/webhooks/{id}"): Row(404, of="webhook"),
+    ("POST", "/v1/webhooks/{id}/rotate"): Row(404, of="webhook"),
+    ("POST", "/v1/webhooks/{id}/test"): Row(404, of="webhook"),
+    ("GET", "/v1/webhooks/{id}/deliveries"): Row(404, of="webhook"),
+    ("POST", "/v1/webhooks/{id}/deliveries/{delivery}/replay"): Row(404, of="webhook"),
     ("GET", "/v1/stages"): Row(403),
     ("GET", "/v1/models"): HERE,
     ("GET", "/v1/models/{model}"): GONE,
@@ -117,14 +128,21 @@ def routes_of(routes: list[BaseRoute], before: str = "") -> Iterator[tuple[str, 
 
 @dataclass(frozen=True)
 class Mine:
-    """What acme has: a job, a response, and a dead letter."""
+    """What acme has: a job, a response, a dead letter, and a webhook with its secret."""
 
     job: str
     response: str
     letter: str
+    webhook: str
+    secrets: tuple[str, ...]
+
+    @property
+    def signs(self) -> tuple[str, ...]:
+        """By what an answer could give any of it away."""
+        return (self.job, self.letter, self.response, self.webhook, *self.secrets)
 
     def path(self, path: str, row: Row) -> str:
-        named = {"job": self.job, "letter": self.letter, "response": self.response}[row.of]
+        named = {"job": self.job, "letter": self.letter, "response": self.response, "webhook": self.webhook}[row.of]
         place = path.format_map(Names(id=named, pipeline="none"))
         return f"{place}?{row.query}={named}" if row.query else place
 
@@ -147,6 +165,8 @@ async def of_acme(servers: Servers) -> AsyncIterator[tuple[httpx.AsyncClient, Ke
             job = (await http.post(KEEP, json={"input": {"data": 1}}, headers=acme)).json()["id"]
             asked = {"model": "chat", "input": "Speak.", "background": True}
             response = (await http.post("/v1/responses", json=asked, headers=acme)).json()["id"]
+            hook = (await http.post("/v1/webhooks", json={"url": "https://a.example/"}, headers=acme)).json()
+            own = (await http.get("/v1/webhooks/secret", headers=acme)).json()["secret"]
             of = Address("standard", token_of("acme"), job_id("acme", "dead"))
             letter = Scribe(journal.appender, of, origin=an_origin(pipeline="keeper"))
             await letter.hand_off("keep", Anything(data=1))
@@ -161,7 +181,7 @@ async def of_acme(servers: Servers) -> AsyncIterator[tuple[httpx.AsyncClient, Ke
                 crashes=0,
                 deliveries=3,
             )
-            yield http, keys, Mine(job, response, of.job), office
+            yield http, keys, Mine(job, response, of.job, hook["id"], (hook["secret"], own)), office
 
 
 def test_every_route_has_a_row(r1: Servers) -> None:
@@ -191,19 +211,22 @@ async def test_no_route_answers_without_a_key_that_is_good_nor_says_anything_of_
                     continue
                 assert answer.status_code == 401, said
                 assert answer.headers["WWW-Authenticate"].startswith("Bearer"), said
-                assert not any(id in answer.text for id in (mine.job, mine.letter, mine.response)), said
+                assert not any(sign in answer.text for sign in mine.signs), said
                 if path.startswith(("/v1/models", "/v1/responses", "/v1/chat")):
                     assert answer.json()["error"]["code"] == "invalid_api_key", said
                 else:
                     assert answer.headers["Content-Type"] == "application/problem+json", said
             answer = await http.request(method, place, json=row.body, headers=more | bearer(keys.rival))
             assert answer.status_code == row.other, f"{method} {path}: {answer.status_code} {answer.text}"
-            if method == "GET" and row.other == 200:
-                assert not any(id in answer.text for id in (mine.job, mine.letter, mine.response)), path
+            if row.other in (200, 201):
+                assert not any(sign in answer.text for sign in mine.signs), path
         # All of it is still acme's, as it was.
         acme = bearer(keys.acme)
         assert (await http.get(f"/v1/jobs/{mine.job}", headers=acme)).json()["status"] == "queued"
         assert (await http.get(f"/v1/responses/{mine.response}", headers=acme)).json()["status"] == "queued"
+        [hook] = (await http.get("/v1/webhooks", headers=acme)).json()["webhooks"]
+        assert (hook["id"], hook["disabled"], hook["old_secret_until"]) == (mine.webhook, None, None)
+        assert (await http.get("/v1/webhooks/secret", headers=acme)).json()["secret"] in mine.secrets
         listed = (await http.get("/v1/dead-letters", headers=acme)).json()["dead_letters"]
         assert [(one["id"], one["review"]) for one in listed] == [(mine.letter, "open")]
         # And the operator sees it, works on it, and finds it under its own tenant.

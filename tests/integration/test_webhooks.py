@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import httpx
 import pytest
 import pytest_asyncio
 from openai import InvalidWebhookSignatureError
@@ -21,15 +23,16 @@ from actors.contracts.notice import RESPONSES
 from actors.contracts.subjects import LOCAL
 from actors.contracts.webhook import Endpoint, JobHook, Secrets
 from actors.journal import Journal, Unanswered, topology
-from actors.journal.endpoints import OF_JOBS, Endpoints
+from actors.journal.endpoints import MOST_ENDPOINTS, OF_JOBS, Endpoints
 from actors.journal.hooks import STATUS, Hooks
 from actors.journal.topology import AUDIT, HERALD, JOBS
 from actors.postman import TO_AN_ENDPOINT
 from tests.actions import watched_actions
 from tests.integration.conftest import opened
 from tests.nats_servers import Servers
-from tests.receivers import BACKSTOP_S, carried, receiving
+from tests.receivers import BACKSTOP_S, LOOPBACK, carried, receiving
 from tests.scribe import Note, Scribe, an_origin, new_address
+from tests.serving import served, settings_for, working
 
 AT_ONCE = tuple(0.0 for _ in SCHEDULE)
 NEVER = (0.0, 86_400.0)
@@ -463,3 +466,147 @@ async def test_the_actor_waits_for_a_server_and_for_a_list_of_networks_that_can_
                         await asyncio.sleep(0.01)
             assert said == {"waiting": 0}
             await actor.stop(1.0)
+
+
+@pytest_asyncio.fixture
+async def http(r1: Servers) -> AsyncIterator[httpx.AsyncClient]:
+    """The HTTP API alone."""
+    async with served(settings_for(r1)) as http:
+        yield http
+
+
+HOOKS_PATH = "/v1/webhooks"
+KEEP = "/v1/pipelines/keeper/jobs"
+
+
+@asynccontextmanager
+async def installed(r1: Servers, **more: Any) -> AsyncIterator[httpx.AsyncClient]:
+    """The HTTP API, a worker, and the actor."""
+    settings = settings_for(r1, **{"egress_allow": LOOPBACK, **more})
+    async with served(settings) as http, working(settings, "keep"), carried(r1):
+        yield http
+
+
+async def until_ended(http: httpx.AsyncClient, id: str, number: int = 1) -> list[dict[str, Any]]:
+    """The deliveries of a webhook, once there are so many and each has ended."""
+    async with asyncio.timeout(BACKSTOP_S):
+        while True:
+            found: list[dict[str, Any]] = (await http.get(f"{HOOKS_PATH}/{id}/deliveries")).json()["deliveries"]
+            if len(found) == number and all(one["status"] != "pending" for one in found):
+                return found
+            await asyncio.sleep(0.01)
+
+
+async def test_over_http_an_endpoint_is_made_tried_told_rotated_and_deleted(r1: Servers) -> None:
+    async with installed(r1) as http, receiving() as receiver:
+        made = await http.post(HOOKS_PATH, json={"url": receiver.url, "description": "books"})
+        assert made.status_code == 201
+        hook = made.json()
+        here = made.headers["Location"]
+        assert hook["secret"].startswith("whsec_")
+        assert hook["events"] == ["job.*", "response.*"]
+        shown = (await http.get(here)).json()
+        assert shown == {name: value for name, value in hook.items() if name != "secret"}
+        assert (await http.get(HOOKS_PATH)).json() == {"webhooks": [shown]}
+
+        tried = await http.post(f"{here}/test")
+        assert (tried.status_code, tried.json()["event"]) == (202, "webhook.test")
+        [got] = await receiver.times(1)
+        assert got.verified(hook["secret"])["data"] == {"endpoint": hook["id"]}
+
+        assert (await http.post(KEEP, json={"input": {"data": 1}})).status_code == 202
+        assert (await receiver.times(2))[1].verified(hook["secret"])["type"] == "job.completed"
+        told = await until_ended(http, hook["id"], 2)
+        assert {one["id"] for one in told} == {one.id for one in receiver.got}
+        assert [[attempt["status"] for attempt in one["attempts"]] for one in told] == [[200], [200]]
+
+        rotated = (await http.post(f"{here}/rotate")).json()
+        again = await http.post(f"{here}/deliveries/{told[0]['id']}/replay")
+        assert (again.status_code, again.json()["status"]) == (202, "pending")
+        third = (await receiver.times(3))[2]
+        assert third.id == told[0]["id"]
+        for secret in (hook["secret"], rotated["secret"]):
+            third.verified(secret)
+        await until_ended(http, hook["id"], 2)
+
+        changed = await http.patch(here, json={"events": ["response.*"], "disabled": True})
+        assert (changed.json()["events"], changed.json()["why"]) == (["response.*"], "somebody disabled it")
+        for path in (f"{here}/test", f"{here}/deliveries/{told[0]['id']}/replay"):
+            refused = await http.post(path)
+            assert (refused.status_code, refused.json()["type"]) == (409, "urn:headrace:problem:disabled")
+        assert (await http.patch(here, json={"disabled": False})).json()["disabled"] is None
+
+        assert (await http.delete(here)).status_code == 204
+        assert [(await http.request(*asked)).status_code for asked in (("GET", here), ("DELETE", here))] == [404, 404]
+        stages = (await http.get("/v1/stages")).json()
+        assert stages["webhooks"] == {"behind": 0, "waiting": 0}
+
+
+async def test_over_http_a_job_names_its_own_webhook(r1: Servers) -> None:
+    async with installed(r1) as http, receiving() as receiver:
+        body = {"input": {"data": 1}, "webhook": {"url": receiver.url, "events": ["job.completed"]}}
+        headers = {"Idempotency-Key": "k"}
+        job = (await http.post(KEEP, json=body, headers=headers)).json()["id"]
+        assert (await http.post(KEEP, json=body, headers=headers)).json()["id"] == job
+        other = {**body, "webhook": {"url": receiver.url}}
+        assert (await http.post(KEEP, json=other, headers=headers)).json()["type"].endswith("key-reused")
+        secret = (await http.get(f"{HOOKS_PATH}/secret")).json()["secret"]
+        [got] = await receiver.times(1)
+        assert got.verified(secret)["data"]["id"] == job
+        [delivery] = await until_ended(http, "jobs")
+        assert (delivery["job"], delivery["url"]) == (job, receiver.url)
+        rotated = (await http.post(f"{HOOKS_PATH}/secret/rotate")).json()["secret"]
+        await http.post(f"{HOOKS_PATH}/jobs/deliveries/{delivery['id']}/replay")
+        second = (await receiver.times(2))[1]
+        assert second.id == got.id
+        for one in (secret, rotated):
+            second.verified(one)
+
+
+async def test_over_http_what_no_endpoint_can_be_is_refused_by_name(http: httpx.AsyncClient) -> None:
+    too_long = "https://a.example/" + "a" * 2_048
+    for url in ("http://a.example/", "ftp://a.example/", "https://name:word@a.example/", "https://", too_long):
+        answer = await http.post(HOOKS_PATH, json={"url": url})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/url"), url
+        answer = await http.post(KEEP, json={"input": {"data": 1}, "webhook": {"url": url}})
+        assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/webhook/url"), url
+    wishes: list[tuple[dict[str, Any], str]] = [
+        ({"events": ["job.done"]}, "#/events/0"),
+        ({"events": []}, "#/events"),
+        ({"secret": "x"}, "#/secret"),
+    ]
+    for wish, pointer in wishes:
+        answer = await http.post(HOOKS_PATH, json={"url": "https://a.example/", **wish})
+        assert answer.status_code == 422
+        assert all(error["pointer"].startswith(pointer) for error in answer.json()["errors"]), answer.text
+    assert (await http.get(HOOKS_PATH)).json() == {"webhooks": []}
+
+
+async def test_over_http_a_tenant_has_so_many_endpoints_at_most(http: httpx.AsyncClient) -> None:
+    answers = [await http.post(HOOKS_PATH, json={"url": f"https://{n}.example/"}) for n in range(MOST_ENDPOINTS + 1)]
+    assert [answer.status_code for answer in answers] == [201] * MOST_ENDPOINTS + [409]
+    assert "Delete one" in answers[-1].json()["detail"]
+
+
+async def test_over_http_deliveries_come_by_the_page_and_by_their_status(http: httpx.AsyncClient, r1: Servers) -> None:
+    id = (await http.post(HOOKS_PATH, json={"url": "https://a.example/"})).json()["id"]
+    made = [(await http.post(f"{HOOKS_PATH}/{id}/test")).json()["id"] for _ in range(5)]
+    async with opened(r1) as journal:
+        hooks = Hooks(journal.signals)
+        for name in made[:2]:
+            kept = await hooks.get(LOCAL, id, name)
+            assert kept
+            await hooks.change(kept, kept.delivery.ended("enough"))
+    seen, cursor, place = [], "", f"{HOOKS_PATH}/{id}/deliveries"
+    while cursor is not None:
+        page = (await http.get(place, params={"limit": "2", **({"cursor": cursor} if cursor else {})})).json()
+        seen += [one["id"] for one in page["deliveries"]]
+        cursor = page["next"]
+    assert seen == [*made[2:], *made[:2]]
+    failed = (await http.get(place, params={"status": "failed"})).json()
+    assert [one["id"] for one in failed["deliveries"]] == made[:2]
+    for query in ({"status": "lost"}, {"limit": "0"}, {"cursor": "x"}):
+        assert (await http.get(place, params=query)).status_code == 400
+    for path in (f"{place}/msg_{'a' * 26}/replay", f"{place}/nothing/replay", f"{HOOKS_PATH}/*/deliveries/x/replay"):
+        assert (await http.post(path)).status_code == 404
+    assert (await http.get(f"{HOOKS_PATH}/*/deliveries")).status_code == 404
