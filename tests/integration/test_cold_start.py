@@ -20,7 +20,7 @@ from tests.spoken_pipeline import Cue, spoken
 from tests.tiny_model import save_tiny_model
 from tests.verify import kinds
 
-pytestmark = [pytest.mark.vllm, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.vllm, pytest.mark.long, pytest.mark.timeout(300)]
 
 BACKSTOP_S = 240.0
 
