@@ -10,12 +10,10 @@ from pathlib import Path
 import uvloop
 
 from actors.journal.journal import Journal
-from benchmarks.command import data_folder, options
+from benchmarks.command import data_folder, keep, options
 from benchmarks.flooding import draw, flood, flooded
 from benchmarks.installed import Installed
 from benchmarks.machine import machine
-from benchmarks.progress import tell
-from benchmarks.report import table
 from benchmarks.result import Result
 from benchmarks.scaling import stepped, steps
 
@@ -51,9 +49,7 @@ async def measure(plan: Plan, folder: Path) -> Result:
 
 def main() -> None:
     asked = options(__doc__).parse_args()
-    result = uvloop.run(measure(QUICK if asked.quick else Plan(), asked.out))
-    print(table(result))
-    tell(f"written to {result.write(asked.out)}")
+    keep(uvloop.run(measure(QUICK if asked.quick else Plan(), asked.out)), asked.out)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How a benchmark is started: what may be asked of it, and what it finds ready to measure with."""
+"""How a benchmark is started and ends: what may be asked of it, what it finds ready, and where its result goes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pathlib import Path
 from actors.engines import smollm2
 from benchmarks.machine import ROOT
 from benchmarks.progress import tell
-from benchmarks.result import RESULTS
+from benchmarks.report import table
+from benchmarks.result import RESULTS, Result
 
 HOME = ROOT / ".headrace"
 
@@ -36,3 +37,9 @@ def small_model() -> Path:
     """The folder of the small real model; it is made at the first time."""
     HOME.mkdir(exist_ok=True)
     return smollm2.prepare(HOME / "models", say=tell)
+
+
+def keep(result: Result, folder: Path) -> None:
+    """Show a result, and write it to its folder."""
+    print(table(result))
+    tell(f"written to {result.write(folder)}")

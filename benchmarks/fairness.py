@@ -24,7 +24,7 @@ from actors.journal.server import EmbeddedServer
 from actors.journal.shelf import Shelf
 from actors.journal.topology import ACK_WAIT_S, ensure, ensure_queue
 from actors.runtime.scales import LOOK_EVERY_S
-from benchmarks.command import data_folder, options
+from benchmarks.command import data_folder, keep, options
 from benchmarks.estimate import estimate, median, summary
 from benchmarks.hands import staff, until_ready
 from benchmarks.machine import machine
@@ -32,7 +32,6 @@ from benchmarks.pipelines import SLOTS, Ask, crossing, relay, shelf
 from benchmarks.posting import post
 from benchmarks.progress import tell
 from benchmarks.queueing import STAGE, Crossings, Heard, Question, Sender, wait_for
-from benchmarks.report import table
 from benchmarks.result import Bar, Measure, Result
 
 PIPELINES = ("benchmarks.pipelines:crossing", "benchmarks.pipelines:shelf", "benchmarks.pipelines:relay")
@@ -258,9 +257,7 @@ async def measure(plan: Plan) -> Result:
 
 def main() -> None:
     asked = options(__doc__).parse_args()
-    result = uvloop.run(measure(QUICK if asked.quick else Plan()))
-    print(table(result))
-    tell(f"written to {result.write(asked.out)}")
+    keep(uvloop.run(measure(QUICK if asked.quick else Plan())), asked.out)
 
 
 if __name__ == "__main__":

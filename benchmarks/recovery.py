@@ -15,12 +15,10 @@ from actors.engines import Vllm
 from actors.journal.journal import Journal
 from actors.journal.server import EmbeddedServer
 from actors.journal.server_config import free_ports, is_free
-from benchmarks.command import data_folder, options, small_model
+from benchmarks.command import data_folder, keep, options, small_model
 from benchmarks.hands import HOST, Staff, staff
 from benchmarks.machine import machine
 from benchmarks.pipelines import TOKEN_S, generation, retelling
-from benchmarks.progress import tell
-from benchmarks.report import table
 from benchmarks.restarting import BareServer, listens, restart, restarted
 from benchmarks.result import Bar, Measure, Result
 from benchmarks.taking_over import Load, Relief, taken_over
@@ -106,9 +104,7 @@ def main() -> None:
     asked = parser.parse_args()
     logging.getLogger("actors").setLevel(logging.ERROR)  # that connections break is what is measured
     plan = QUICK if asked.quick else Plan()
-    result = uvloop.run(measure(plan, real=not (asked.quick or asked.no_vllm)))
-    print(table(result))
-    tell(f"written to {result.write(asked.out)}")
+    keep(uvloop.run(measure(plan, real=not (asked.quick or asked.no_vllm))), asked.out)
 
 
 if __name__ == "__main__":
