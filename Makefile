@@ -2,7 +2,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help setup run test long check chaos mutants browser bench clean
+.PHONY: help setup run test long check chaos mutants browser bench peers clean
 
 PYTHON ?= $(shell for p in python3.11 python3; do \
 	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$p && break; done)
@@ -26,6 +26,7 @@ help:
 	@echo 'make browser   a browser reads while connections are cut and result actors die; it needs chromium'
 	@echo '               READERS=8  SEED=<a number>'
 	@echo 'make bench     the benchmarks, into benchmarks/results/ and README.md'
+	@echo 'make peers     the benchmark beside Celery and Ray Serve'\''s task consumer, which it installs first'
 	@echo 'make setup     the virtual environment alone; the others do it first'
 	@echo '               PYTHON=python3.11'
 	@echo 'make clean     remove the virtual environment and what tools left behind, not the data'
@@ -63,6 +64,10 @@ browser: setup
 
 bench: setup
 	@for name in overhead gpu_vs_cpu recovery burst fairness analysis_job sync_vs_async report; do $(BIN)/python -m "benchmarks.$$name" || exit; done
+
+peers: setup
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement locks/peers.txt
+	@exec $(BIN)/python -m benchmarks.peers
 
 clean:
 	rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

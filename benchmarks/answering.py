@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.crowd import Asked, answered_per_s
 from benchmarks.desks import COME_BACK
-from benchmarks.estimate import Estimate, estimate, percentile
+from benchmarks.estimate import Estimate, estimate, percentile, summary
 from benchmarks.result import Bar, Measure
 
 HEADRACE, SYNCHRONOUS = "Headrace", "synchronous"
@@ -77,18 +78,33 @@ class Side:
         """The `q`-th percentile of the answer to a POST, in seconds; one that never came counts with the time-out."""
         return percentile([one.posted_s for one in self.asked], q)
 
+    @property
+    def answer_s(self) -> list[float]:
+        """How long users waited for those answers that they had, in seconds from the POST."""
+        return [one.ended - one.sent for one in self.asked if not one.trouble]
+
+    @property
+    def first_text_s(self) -> list[float]:
+        """How long until the first text was there, where that was before the answer."""
+        return [one.first - one.sent for one in self.asked if one.first]
+
     def measure(self) -> Measure:
         why = Counter[str]()
         for block in self.blocks:
             why += block.troubles
         said = ", ".join(f"{count} {name}" for name, count in why.most_common()) or "none"
+        answer = f"answer p50 {percentile(self.answer_s, 50):.3g} s" if self.answer_s else "no answer"
+        first = f"first text p50 {percentile(self.first_text_s, 50):.3g} s" if self.first_text_s else "no text before"
         return Measure(
             part=self.name,
             question="answer to the POST, p99",
             load=f"{self.users:,} users",
             unit="s",
             estimate=estimate(self.slices, _posted_p99),
-            detail=(f"p50 {self.posted(50):.3g} s; errors: {said} of {len(self.asked):,}; {self.per_s:.3g} answers/s"),
+            detail=(
+                f"p50 {self.posted(50):.3g} s; errors: {said} of {len(self.asked):,}; {self.per_s:.3g} answers/s; "
+                f"{answer}, {first}"
+            ),
             raw={
                 "users": self.users,
                 "asked": len(self.asked),
@@ -96,6 +112,8 @@ class Side:
                 "troubles": dict(why),
                 "p50_s": round(self.posted(50), 5),
                 "p99_s": round(self.posted(99), 5),
+                "answer": dict(summary(self.answer_s)) if self.answer_s else None,
+                "first_text": dict(summary(self.first_text_s)) if self.first_text_s else None,
                 "answers_per_s": [round(answered_per_s(block.asked), 2) for block in self.blocks],
             },
         )
@@ -125,6 +143,37 @@ def measures(sides: Sequence[Side]) -> list[Measure]:
             detail=f"{wrong} of {all_asked:,}",
         ),
     ]
+
+
+def draw(sides: Sequence[Side], path: Path) -> None:
+    """What users wait for an answer to their POST, how many get none, and how many answers there are."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure, (waits, errors, rates) = pyplot.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
+    for name, marker in zip(dict.fromkeys(side.name for side in sides), "sDv^o", strict=False):
+        curve = [side for side in sides if side.name == name]
+        users = [side.users for side in curve]
+        [line] = waits.plot(users, [side.posted(99) for side in curve], marker=marker, label=f"{name}, p99")
+        waits.plot(users, [side.posted(50) for side in curve], ":", color=line.get_color(), label=f"{name}, p50")
+        errors.plot(users, [100 * side.errors / len(side.asked) for side in curve], marker=marker, label=name)
+        rates.plot(users, [side.per_s for side in curve], marker=marker, label=name)
+    waits.set(yscale="log", ylabel="seconds", title="answer to the POST")
+    errors.set(ylim=(-2, 102), ylabel="%", title="questions without an answer")
+    rates.set(ylim=(0, None), ylabel="answers a second", title="answers")
+    for axes in (waits, errors, rates):
+        axes.set(xscale="log", xlabel="users")
+        axes.set_xticks(
+            sorted({side.users for side in sides}), [f"{users:,}" for users in sorted({s.users for s in sides})]
+        )
+        axes.minorticks_off()
+        axes.grid(alpha=0.3)
+        axes.legend(loc="center left", fontsize="small")
+    figure.savefig(path, dpi=110)
+    pyplot.close(figure)
 
 
 def _posted_p99(slices: Sequence[Sequence[Asked]]) -> float:

@@ -17,11 +17,13 @@ PAUSE_S = 10.0
 class Asked:
     """One question: when it was sent, how long it took until its POST was answered, and when its user had the answer.
 
-    `trouble` says why there was none. Times are in seconds since 1970.
+    `first` is when the first text was there, if that came before the answer. `trouble` says why there was none. Times
+    are in seconds since 1970.
     """
 
     sent: float
     posted_s: float = 0.0
+    first: float = 0.0
     ended: float = 0.0
     trouble: str = ""
 

@@ -38,6 +38,13 @@ async def generate(engine: Engine, prompt: str, tokens: int) -> Generated:
     return Generated(asked, first, last, made)
 
 
+async def said(engine: Engine, prompt: str, tokens: int) -> str:
+    """What an engine says, once all of it is said."""
+    decoder, sampling = engine.decoder(), Sampling(max_tokens=tokens, min_tokens=tokens)
+    pieces = engine.generate("", engine.encode(prompt), sampling)
+    return "".join([decoder.feed(piece.tokens) async for piece in pieces])
+
+
 async def in_streams(
     make: Callable[[int], Awaitable[T]], numbers: Sequence[int], *, streams: int, spread_s: float
 ) -> list[list[T]]:

@@ -1,8 +1,8 @@
 """An installation to be measured: everything that `headrace up` starts, and what it is compared with, in one process.
 
-`python -m benchmarks.installed <settings as JSON> [<name> …]` says where it listens in one line of JSON, takes
-`{"stage": name, "replicas": n, "version": name, "settings": {…}}` a line, and ends when its standard input does. Each
-name is a module here whose application is deployed beside the installation's own, at `/<name>`.
+`python -m benchmarks.installed <settings as JSON> <what is beside it as JSON>` says where it listens in one line of
+JSON, takes `{"stage": name, "replicas": n, "version": name, "settings": {…}}` a line, and ends when its standard input
+does. Beside it are modules, each with what its application is built with; that is deployed at `/<module>`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ STOP_S = 60.0
 class Installed:
     """An installation of these pipelines, with its data in `data`. An async context manager; entered, it is ready.
 
-    What is `beside` it is deployed too, and may be ready later.
+    What is `beside` it, by module and with what that is built with, is deployed too, and may be ready later.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class Installed:
         pipelines: tuple[str, ...],
         model: str = "",
         *,
-        beside: tuple[str, ...] = (),
+        beside: Mapping[str, Mapping[str, JsonValue]] | None = None,
         **settings: JsonValue,
     ) -> None:
         self._settings = {"data": str(data), "pipelines": pipelines, "model": model, **settings}
-        self._beside = beside
+        self._beside = {name: dict(built_with) for name, built_with in (beside or {}).items()}
         self._stages = {s.name: s for p in load_pipelines(pipelines).values() for s in p.stages}
         self._process: asyncio.subprocess.Process
         self.nats_url: str
@@ -65,7 +65,8 @@ class Installed:
         self.processes: Processes
 
     async def __aenter__(self) -> Self:
-        command = [sys.executable, "-m", "benchmarks.installed", json.dumps(self._settings), *self._beside]
+        command = [sys.executable, "-m", "benchmarks.installed", json.dumps(self._settings)]
+        command.append(json.dumps(self._beside))
         pipe = asyncio.subprocess.PIPE
         self._process = await asyncio.create_subprocess_exec(*command, cwd=ROOT, stdin=pipe, stdout=pipe)
         try:
@@ -140,14 +141,15 @@ def _states(stage: StageReport) -> list[str]:
     return [replica.state for replica in stage.replicas if replica.role != "overflow"]
 
 
-async def _run(settings: Settings, beside: list[str]) -> None:
+async def _run(settings: Settings, beside: dict[str, dict[str, Any]]) -> None:
     stages: dict[str, Stage] = {s.name: s for p in load_pipelines(settings.pipelines).values() for s in p.stages}
     async with installation(settings, asyncio.Event()) as running:
         # Not before: Ray reads its flags when it is imported.
         from actors.runtime.deployment import stage_application
 
         others: list[tuple[str, str | None, Any]] = [
-            (name, f"/{name}", importlib.import_module(f"benchmarks.{name}").application()) for name in beside
+            (name, f"/{name}", importlib.import_module(f"benchmarks.{name}").application(**built_with))
+            for name, built_with in beside.items()
         ]
         if others:
             await asyncio.to_thread(running.cluster.deploy, others)
@@ -170,7 +172,7 @@ def main() -> None:
     with claimed(HOST, itertools.count(FIRST_PORT)) as port:
         assert port, "there is always one more to try"
         settings = Settings(**json.loads(sys.argv[1]), host=HOST, port=port, max_backlog=BACKLOG)
-        asyncio.run(_run(settings, sys.argv[2:]))
+        asyncio.run(_run(settings, json.loads(sys.argv[2])))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import time
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -51,10 +52,10 @@ def machine(log: Path) -> Machine:
     )
 
 
-def versions() -> dict[str, str]:
-    """What ran, by name; the commit of Headrace ends in `+` when files differed from it."""
+def versions(beside: Sequence[str] = ()) -> dict[str, str]:
+    """What ran, by name, and packages `beside` it; the commit of Headrace ends in `+` when files differed from it."""
     found = {"python": platform.python_version()}
-    for package in PACKAGES:
+    for package in (*PACKAGES, *beside):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -16,7 +16,7 @@ import uvloop
 from actors.engines import Vllm
 from benchmarks.accepting import Accepted, Request, accept, accepted
 from benchmarks.bare_append import BareAppend
-from benchmarks.command import data_folder, options, small_model
+from benchmarks.command import data_folder, keep, options, small_model
 from benchmarks.estimate import median
 from benchmarks.followed import Client
 from benchmarks.handing_off import hand_off, handed_off
@@ -24,7 +24,6 @@ from benchmarks.installed import Installed
 from benchmarks.machine import machine
 from benchmarks.pipelines import FIRST_TOKEN_S, TOKEN_S, paced
 from benchmarks.progress import tell
-from benchmarks.report import table
 from benchmarks.result import Bar, Measure, Result
 from benchmarks.sides import Comparison, Load, Sides
 from benchmarks.streaming import first_token_added, first_token_ratio, tokens_retained
@@ -162,7 +161,7 @@ async def measure(plan: Plan, *, real: bool) -> Result:
     async with AsyncExitStack() as stack:
         data = stack.enter_context(data_folder())
         facts = machine(data)
-        installed = await stack.enter_async_context(Installed(data, pipelines, str(model or ""), beside=("echo",)))
+        installed = await stack.enter_async_context(Installed(data, pipelines, str(model or ""), beside={"echo": {}}))
         append = await stack.enter_async_context(BareAppend(installed.nats_url))
         bench = Bench(plan, installed, append, stack.enter_context(closing(Client(installed.address))))
         measures = [
@@ -179,9 +178,7 @@ def main() -> None:
     parser.add_argument("--no-vllm", action="store_true", help="leave the real model out")
     asked = parser.parse_args()
     plan = QUICK if asked.quick else Plan()
-    result = uvloop.run(measure(plan, real=not (asked.quick or asked.no_vllm)))
-    print(table(result))
-    tell(f"written to {result.write(asked.out)}")
+    keep(uvloop.run(measure(plan, real=not (asked.quick or asked.no_vllm))), asked.out)
 
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
+from pathlib import Path
 
 from actors import Job, Message, Pipeline, Replicas, stage
 from actors.engines import Engine, Scripted, Vllm
-from benchmarks.tally import Tallied
+from benchmarks.tally import Observed, Tallied, Tally
 
 FIRST_TOKEN_S = 0.05
 TOKEN_S = 0.02
@@ -20,6 +21,9 @@ SLOTS = 4
 
 SEATS = 64
 """How many requests `counsel`, and the synchronous endpoint that it is compared with, generate for at once."""
+
+ADVISERS = 2
+"""How many replicas have those seats in `advise`, each its share: when one is killed, there is another."""
 
 SURGE_REPLICAS = Replicas(min=1, max=3, lag_per_replica=2_500, down_after=5.0)
 SWELL_REPLICAS = Replicas(min=1, max=2, lag_per_replica=10, down_after=2.0)
@@ -63,9 +67,10 @@ def paced(slots: int) -> Scripted:
     return Scripted(says="turn " * 256, first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S, max_num_seqs=slots)
 
 
-def unhurried() -> Scripted:
+def unhurried(slots: int = SEATS, tally: Path | None = None) -> Observed:
     """One whose answer to 64 tokens takes about as long as a short one of a real model, two and a half seconds."""
-    return Scripted(says="turn " * 256, first_token_s=0.1, token_s=0.04, max_num_seqs=SEATS)
+    kept = Tally(tally) if tally else None
+    return Observed(says="turn " * 256, first_token_s=0.1, token_s=0.04, max_num_seqs=slots, tally=kept)
 
 
 async def _speak(ask: Ask, job: Job, engine: Engine) -> Said:
@@ -79,6 +84,11 @@ async def recite(ask: Ask, job: Job, engine: Engine) -> Said:
 
 @stage(uses=unhurried(), concurrency=SEATS)
 async def counsel(ask: Ask, job: Job, engine: Engine) -> Said:
+    return await _speak(ask, job, engine)
+
+
+@stage(uses=unhurried(SEATS // ADVISERS), concurrency=SEATS // ADVISERS, cpus=0.1, replicas=ADVISERS)
+async def advise(ask: Ask, job: Job, engine: Engine) -> Said:
     return await _speak(ask, job, engine)
 
 
@@ -150,6 +160,7 @@ async def rise(ask: Ask, job: Job, engine: Engine) -> Said:
 
 recital = Pipeline("recital", recite)
 counselling = Pipeline("counselling", counsel)
+advising = Pipeline("advising", advise)
 generation = Pipeline("generation", generate)
 retelling = Pipeline("retelling", recount)
 relay = Pipeline("relay", send, receive)

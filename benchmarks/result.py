@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
@@ -51,7 +52,7 @@ class Measure(BaseModel):
 
 
 class Result(BaseModel):
-    """What one run of a benchmark measured, where, and with which versions."""
+    """What one run of a benchmark measured, where, with which versions, and how what it compared with was set."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -61,10 +62,22 @@ class Result(BaseModel):
     quick: bool
     machine: Machine
     versions: dict[str, str]
+    settings: dict[str, JsonValue] = Field(default_factory=dict)
     measures: tuple[Measure, ...]
 
     @classmethod
-    def of(cls, benchmark: str, machine: Machine, measures: list[Measure], *, began: datetime, quick: bool) -> Self:
+    def of(
+        cls,
+        benchmark: str,
+        machine: Machine,
+        measures: list[Measure],
+        *,
+        began: datetime,
+        quick: bool,
+        beside: Sequence[str] = (),
+        settings: Mapping[str, JsonValue] | None = None,
+    ) -> Self:
+        """One that ends now. `beside` are packages that it compared with."""
         now = datetime.now(UTC)
         return cls(
             benchmark=benchmark,
@@ -72,7 +85,8 @@ class Result(BaseModel):
             seconds=round((now - began).total_seconds(), 1),
             quick=quick,
             machine=machine,
-            versions=versions(),
+            versions=versions(beside),
+            settings=dict(settings or {}),
             measures=tuple(measures),
         )
 

@@ -9,9 +9,9 @@ from fastapi import FastAPI
 from pydantic import BaseModel
 from ray import serve
 
-from actors.contracts.generation import Sampling
 from actors.runtime.deployment import http_application
 from benchmarks.echo import Body
+from benchmarks.generated import said
 from benchmarks.pipelines import Said, unhurried
 
 
@@ -35,12 +35,10 @@ def build() -> FastAPI:
 
     @app.post("/")
     async def answer(body: Body) -> Said:
-        ask, decoder, me = body.input, engine.decoder(), object()
-        sampling = Sampling(max_tokens=ask.tokens, min_tokens=ask.tokens)
+        me = object()
         inside.add(me)
         try:
-            pieces = engine.generate("", engine.encode(ask.text), sampling)
-            return Said(text="".join([decoder.feed(piece.tokens) async for piece in pieces]))
+            return Said(text=await said(engine, body.input.text, body.input.tokens))
         finally:
             inside.remove(me)
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
 
 from actors.contracts.generation import Piece, Sampling
 from actors.engines import Scripted
@@ -14,12 +15,15 @@ from actors.engines import Scripted
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """A file with a byte for every token, of all processes together."""
+    """A folder with a file for each process, which has a byte for every token."""
 
     path: Path
 
+    def __post_init__(self) -> None:
+        self.path.mkdir(parents=True, exist_ok=True)
+
     def add(self, tokens: int) -> None:
-        file = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        file = os.open(self.path / str(os.getpid()), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(file, b"." * tokens)
         finally:
@@ -27,8 +31,13 @@ class Tally:
 
     @property
     def tokens(self) -> int:
-        """How many were made so far."""
-        return self.path.stat().st_size if self.path.exists() else 0
+        """How many were made so far, by all of them."""
+        return sum(self.by_process.values())
+
+    @property
+    def by_process(self) -> dict[int, int]:
+        """How many each of them made, by its id."""
+        return {int(file.name): file.stat().st_size for file in self.path.iterdir()}
 
 
 @dataclass
@@ -45,3 +54,10 @@ class Tallied(Scripted):
                 if self.tally:
                     self.tally.add(len(piece.tokens))
                 yield piece
+
+
+class Observed(Tallied):
+    """One whose model, as an installation's settings name it, is the folder of its tally: so each replica learns it."""
+
+    def with_model(self, model: str) -> Self:
+        return replace(self, model=model, tally=Tally(Path(model)))

