@@ -264,7 +264,7 @@ class Postman:
             if delivery.url is None:
                 await _patiently(partial(self._disable, kept.tenant, kept.endpoint))
             return delivery.refused(attempt, GONE_WHY)
-        least = _asked_to_wait(answer, self._now())
+        least = asked_to_wait(answer, self._now())
         return delivery.tried(attempt, self._schedule, luck=self._rng.random(), least=least)
 
     async def _post(self, url: str, secrets: Secrets, delivery: Delivery, now: datetime) -> Answer:
@@ -297,7 +297,7 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(PAUSE_S)
 
 
-def _asked_to_wait(answer: Answer | None, now: datetime) -> float:
+def asked_to_wait(answer: Answer | None, now: datetime) -> float:
     """The `Retry-After` of an answer in seconds, 0 without one. Source: RFC 9110, 10.2.3."""
     said = answer.headers.get("retry-after", "") if answer else ""
     if said.isascii() and said.isdecimal():
