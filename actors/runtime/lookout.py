@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from actors.contracts.subjects import scaling_subject
 from actors.journal.connection import ApiError, Link, Unanswered
-from actors.journal.lag import stage_flows
+from actors.journal.flows import Flows
 from actors.journal.read import Reader
 from actors.runtime.presence import ASK_S, workers_of
 from actors.runtime.scaling import Decision, Load
@@ -69,21 +69,22 @@ class Lookout:
 
     async def _look(self) -> None:
         link = await Link.open(self._urls, f"scaling-{self._stage}:signals")
-        waits, workload = Waits(Reader(link)), Workload(Reader(link), Random())
+        flows, waits, workload = Flows(link, self._stage), Waits(Reader(link)), Workload(Reader(link), Random())
         try:
+            await flows.open()
             await link.answer(scaling_subject(self._stage), self._tell)
             while True:
                 try:
-                    self.load = await self._see(link, waits, workload)
+                    self.load = await self._see(link, flows, waits, workload)
                 except (Unanswered, ApiError):
                     await asyncio.sleep(ASK_S)
         finally:
             await link.close()
 
-    async def _see(self, link: Link, waits: Waits, workload: Workload) -> Load:
+    async def _see(self, link: Link, looked: Flows, waits: Waits, workload: Workload) -> Load:
         workers = await workers_of(link, self._stage)
         seen = time.monotonic()
-        flows = (await stage_flows(link, [self._stage]))[self._stage]
+        flows = await looked.look()
         regular = [worker for worker in workers if worker.role != "overflow"]
         relieved = sum(worker.jobs for worker in workers if worker.role == "overflow")
         return Load(

@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from actors.journal.connection import ApiError, Unanswered
+from actors.journal.flows import Flows
 from actors.journal.journal import Journal
-from actors.journal.lag import stage_flows
 from actors.runtime.waits import Waits
 
 LOOK_EVERY_S = 0.25
@@ -19,8 +19,8 @@ class ReliefTurn:
 
     def __init__(self, journal: Journal, stage: str, after: float) -> None:
         self._link = journal.signals
+        self._flows = Flows(journal.signals, stage)
         self._waits = Waits(journal.reader)
-        self._stage = stage
         self._after = after
         self._is_needed = False
 
@@ -29,10 +29,10 @@ class ReliefTurn:
         return "" if self._is_needed else f"overflow: it works when a job has waited for {self._after:g} s"
 
     async def watch(self, wake: Callable[[], None]) -> None:
+        await self._flows.open()
         while True:
             try:
-                flows = (await stage_flows(self._link, [self._stage]))[self._stage]
-                self._is_needed = await self._waits.longest(flows) > self._after
+                self._is_needed = await self._waits.longest(await self._flows.look()) > self._after
             except (Unanswered, ApiError):
                 self._is_needed = False
                 await self._link.wait_until_up()

@@ -14,8 +14,10 @@ from actors.contracts.events import Aborted, Completed
 from actors.contracts.limits import LIMITS, Limits
 from actors.contracts.subjects import LANES, LOCAL, Lane, Queue, Subject, arrivals_subject
 from actors.engines import Scripted
-from actors.journal import Appender, Journal, pull
-from actors.journal.lag import flow_of, queues_of, stage_lag
+from actors.journal import Appender, Journal, flows, pull
+from actors.journal.connection import Link
+from actors.journal.flows import BLIND, LISTED_S, Flows
+from actors.journal.lag import Flow, flow_of, queues_of, stage_lag
 from actors.journal.mirror import Mirror
 from actors.journal.pull import LANE_TURN, Acks, Delivery, Puller, equal
 from actors.journal.shares import Shares
@@ -118,6 +120,7 @@ async def test_the_next_slot_is_the_light_tenants_however_much_of_the_heavy_one_
         await take_one_by_one(puller, 5)
         for _ in range(3):
             await post(journal, LIGHT)
+            await _told(puller, Queue("write", "standard", LIGHT))
             assert [share_of(delivery) for delivery in await take_one_by_one(puller, 2)] == [LIGHT, HEAVY]
 
 
@@ -273,6 +276,97 @@ async def test_the_lag_of_a_lane_is_that_of_all_its_shares(journal: Journal) -> 
     oldest = lags["standard"].oldest
     assert oldest is not None
     assert running.record.seq == 1
+
+
+class Looks:
+    """Looks at what goes through a stage, and notes which queues are asked."""
+
+    def __init__(self, journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.flows = Flows(journal.signals, "write", now=lambda: self.now)
+        self.now = 0.0
+        self.asked: list[Queue] = []
+        monkeypatch.setattr(flows, "flow_of", self._flow_of)
+
+    async def _flow_of(self, link: Link, queue: Queue) -> Flow:
+        self.asked.append(queue)
+        return await flow_of(link, queue)
+
+    async def look(self) -> int:
+        """How many wait, as it sees it."""
+        self.asked.clear()
+        return sum(flow.waiting for flow in await self.flows.look())
+
+
+@R1
+async def test_a_look_asks_few_queues_of_tenants_who_have_nothing_and_all_in_turn(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares = range(3, 3 * BLIND)
+    for share in shares:
+        await post(journal, share, 0)
+    await post(journal, HEAVY, 5)
+    looks = Looks(journal, monkeypatch)
+    await looks.flows.open()
+    assert await looks.look() == 5
+    assert len(looks.asked) == len(shares) + 1 + len(LANES)
+    seen = set[int]()
+    for _ in range(3):
+        assert await looks.look() == 5
+        assert len(looks.asked) <= len(LANES) + 1 + BLIND
+        seen |= {queue.share for queue in looks.asked}
+    assert seen == {0, HEAVY, *shares}
+
+
+@R1
+async def test_what_comes_to_a_share_is_seen_at_the_next_look(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "BLIND", 0)
+    await post(journal, LIGHT, 0)
+    looks = Looks(journal, monkeypatch)
+    await looks.flows.open()
+    assert [await looks.look(), await looks.look()] == [0, 0]
+    for share, waiting in ((LIGHT, 1), (HEAVY, 2)):  # one that was there and empty, and a new one
+        await post(journal, share)
+        async with asyncio.timeout(BACKSTOP_S):
+            while Queue("write", "standard", share) not in looks.flows._told:
+                await journal.signals.request("$JS.API.INFO")
+        assert await looks.look() == waiting
+
+
+@R1
+async def test_what_came_to_a_share_and_was_not_told_is_seen_before_long(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Appender, "_tell_arrival", _say_nothing)
+    shares = range(1, 3 * BLIND + 1)
+    for share in shares:
+        await post(journal, share, 0)
+    looks = Looks(journal, monkeypatch)
+    await looks.flows.open()
+    assert await looks.look() == 0
+    for share in shares:
+        await post(journal, share)
+    assert [await looks.look() for _ in range(3)] == [BLIND, 2 * BLIND, 3 * BLIND]
+    await post(journal, 30)
+    looks.now += LISTED_S
+    assert await looks.look() == 3 * BLIND + 1, "a queue that is new"
+
+
+async def test_after_a_restart_of_the_server_every_queue_is_asked_again(
+    r1: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(flows, "BLIND", 0)
+    async with opened(r1) as journal:
+        await post(journal, LIGHT, 0)
+        looks = Looks(journal, monkeypatch)
+        await looks.flows.open()
+        assert await looks.look() == 0
+        await r1.kill()
+        await r1.start()
+        await journal.wait_until_up()
+        assert await looks.look() == 0
+        assert Queue("write", "standard", LIGHT) in looks.asked
 
 
 async def test_a_job_of_a_tenant_is_done_by_a_worker_and_kept_in_its_share(r1: Servers) -> None:
