@@ -36,6 +36,7 @@ from actors.printout import (
     why_it_waits,
 )
 from actors.projection.commands import jobs
+from actors.receivers import webhooks
 from actors.replies import Completed, DeadLetterSummary, Event, Job, Outcome, PipelineReport, Reply
 from actors.tenants import tenants
 
@@ -67,6 +68,7 @@ app = typer.Typer(
       headrace stages                                      see what waits and what runs
       headrace index FOLDER                                let questions be about your documents
       headrace keys create --tenant NAME                   let somebody else use it
+      headrace webhooks create URL                         be told what becomes of jobs
       headrace audit verify                                check the record of everything
 
     Where keys are in use, put yours into HEADRACE_API_KEY.
@@ -93,6 +95,7 @@ app.add_typer(dead, name="dead", short_help="Look at jobs that used up their bud
 app.command("index", short_help="Index a folder of documents, to be asked about.")(index)
 app.add_typer(jobs, name="jobs", short_help="List jobs; make the list again.")
 app.add_typer(keys, name="keys", short_help="Make, list and revoke the keys that open the HTTP API.")
+app.add_typer(webhooks, name="webhooks", short_help="Say where outcomes are told; see deliveries, and replay them.")
 app.add_typer(audit, name="audit", short_help="Check the log of what happened; export it; rebuild from it.")
 app.add_typer(tenants, name="tenants", short_help="See and set what each tenant may have.")
 

@@ -122,12 +122,13 @@ class Subscriptions:
         return _json(hook_reports.secret(endpoint.secrets, now))
 
     async def delete(self, request: Request) -> Response:
-        """Take it away; what is on its way to it ends. 204."""
+        """Take it away, and say what it was; what is on its way to it ends."""
         id, tenant = _id(request), caller_of(request).tenant
         async with self._in_time() as journal:
-            if not await self._carrier.carry(Endpoints(journal.signals).remove(tenant, id)):
-                raise _unknown(id)
-        return Response(status_code=204)
+            endpoint = await self._carrier.carry(Endpoints(journal.signals).remove(tenant, id))
+        if endpoint is None:
+            raise _unknown(id)
+        return _json(self._told(id, endpoint))
 
     async def secret(self, request: Request) -> Response:
         """What webhooks that jobs have named are signed with."""

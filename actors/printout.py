@@ -13,12 +13,14 @@ from actors.replies import (
     Backlog,
     DeadLetter,
     DeadLetterSummary,
+    Delivery,
     Job,
     JobSummary,
     PipelineReport,
     Replica,
     Scaling,
     StageReport,
+    Webhook,
 )
 
 
@@ -84,6 +86,31 @@ def jobs_printout(jobs: Sequence[JobSummary]) -> str:
 
 def _job_row(job: JobSummary) -> tuple[str, ...]:
     return job.id, _moment(job.created), job.pipeline, job.lane, job.status.replace("_", " "), job.stage or ""
+
+
+def webhooks_printout(webhooks: Sequence[Webhook]) -> str:
+    """A table of webhooks, one a line."""
+    head = ("ID", "CREATED", "URL", "EVENTS", "STATE", "DESCRIPTION")
+    return visible(_table([head, *map(_webhook_row, webhooks)]))
+
+
+def _webhook_row(webhook: Webhook) -> tuple[str, ...]:
+    state = f"disabled: {webhook.why}" if webhook.disabled else "enabled"
+    return webhook.id, _moment(webhook.created), webhook.url, " ".join(webhook.events), state, webhook.description
+
+
+def deliveries_printout(deliveries: Sequence[Delivery]) -> str:
+    """A table of deliveries, one a line, with what the last attempt of each brought."""
+    head = ("ID", "CREATED", "EVENT", "JOB", "STATUS", "TRIES", "LAST", "NEXT")
+    return visible(_table([head, *map(_delivery_row, deliveries)]))
+
+
+def _delivery_row(delivery: Delivery) -> tuple[str, ...]:
+    last = delivery.attempts[-1] if delivery.attempts else None
+    said = delivery.reason or (last.error if last else "") or (str(last.status) if last else "")
+    due = _moment(delivery.due) if delivery.due else ""
+    job, tries = delivery.job or "", str(len(delivery.attempts))
+    return delivery.id, _moment(delivery.created), delivery.event, job, delivery.status, tries, said[:80], due
 
 
 def letters_printout(letters: Sequence[DeadLetterSummary]) -> str:

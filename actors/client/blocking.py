@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from random import Random
 from types import TracebackType
@@ -20,12 +20,16 @@ from actors.replies import (
     Accepted,
     DeadLetter,
     DeadLetterSummary,
+    Delivery,
     Event,
     Job,
     JobSummary,
     LogEntry,
+    NewWebhook,
     PipelineReport,
     StageReport,
+    Webhook,
+    WebhookSecret,
 )
 
 T = TypeVar("T")
@@ -134,6 +138,53 @@ class Headrace:
     def discard(self, id: str, *, reason: str) -> DeadLetter:
         """Let a dead letter be, for good; doing it again is harmless, and the first reason stays."""
         return _now(self._client.discard(id, reason=reason))
+
+    def webhooks(self) -> tuple[Webhook, ...]:
+        """Where the tenant is told of what happens to its jobs, the oldest first."""
+        return _now(self._client.webhooks())
+
+    def create_webhook(
+        self, url: str, *, events: Iterable[str] | None = None, description: str | None = None
+    ) -> NewWebhook:
+        """Be told at `url` of what happens from now on; see `AsyncHeadrace.create_webhook`."""
+        return _now(self._client.create_webhook(url, events=events, description=description))
+
+    def change_webhook(
+        self,
+        id: str,
+        *,
+        url: str | None = None,
+        events: Iterable[str] | None = None,
+        description: str | None = None,
+        disabled: bool | None = None,
+    ) -> Webhook:
+        """Change what is named; while it is `disabled` nothing is sent to it."""
+        changing = self._client.change_webhook(id, url=url, events=events, description=description, disabled=disabled)
+        return _now(changing)
+
+    def delete_webhook(self, id: str) -> Webhook:
+        """Take it away; what is on its way to it ends."""
+        return _now(self._client.delete_webhook(id))
+
+    def rotate_webhook(self, id: str) -> WebhookSecret:
+        """Sign with a new secret, and for a day with the old one too."""
+        return _now(self._client.rotate_webhook(id))
+
+    def webhook_secret(self, *, rotate: bool = False) -> WebhookSecret:
+        """What signs for the webhooks that jobs have named; see `AsyncHeadrace.webhook_secret`."""
+        return _now(self._client.webhook_secret(rotate=rotate))
+
+    def test_webhook(self, id: str) -> Delivery:
+        """Send it `webhook.test`; what came of that stands in its deliveries."""
+        return _now(self._client.test_webhook(id))
+
+    def deliveries(self, id: str, *, status: str | None = None) -> Iterator[Delivery]:
+        """What was sent to a webhook; see `AsyncHeadrace.deliveries`."""
+        return _each(self._client.deliveries(id, status=status))
+
+    def replay(self, id: str, delivery: str) -> Delivery:
+        """Send a delivery again, from the first attempt on, under the same id."""
+        return _now(self._client.replay(id, delivery))
 
     def pipelines(self) -> tuple[PipelineReport, ...]:
         """The pipelines that take jobs."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from datetime import datetime
 from random import Random, SystemRandom
 from types import TracebackType
@@ -25,13 +25,18 @@ from actors.replies import (
     DeadLetter,
     DeadLetterPage,
     DeadLetterSummary,
+    Delivery,
+    DeliveryPage,
     Event,
     Job,
     JobPage,
     JobSummary,
     LogEntry,
+    NewWebhook,
     PipelineReport,
     StageReport,
+    Webhook,
+    WebhookSecret,
 )
 
 M = TypeVar("M", bound=BaseModel)
@@ -216,6 +221,71 @@ class AsyncHeadrace:
         """Let a dead letter be, for good; doing it again is harmless, and the first reason stays."""
         return await self._courier.ask(DeadLetter, "POST", f"{_dead_letter(id)}/discard", Wish.of(reason=reason))
 
+    async def webhooks(self) -> tuple[Webhook, ...]:
+        """Where the tenant is told of what happens to its jobs, the oldest first."""
+        return (await self._courier.ask(_Webhooks, "GET", "/v1/webhooks")).webhooks
+
+    async def create_webhook(
+        self, url: str, *, events: Iterable[str] | None = None, description: str | None = None
+    ) -> NewWebhook:
+        """Be told at `url` of all `events`, or of these, from now on. Its `secret` is shown this once.
+
+        Where an answer was lost on its way there may be two; `webhooks` has them.
+        """
+        wish = Wish.of(url=url, events=None if events is None else list(events), description=description)
+        return await self._courier.ask(NewWebhook, "POST", "/v1/webhooks", wish)
+
+    async def change_webhook(
+        self,
+        id: str,
+        *,
+        url: str | None = None,
+        events: Iterable[str] | None = None,
+        description: str | None = None,
+        disabled: bool | None = None,
+    ) -> Webhook:
+        """Change what is named; while it is `disabled` nothing is sent to it."""
+        wanted = None if events is None else list(events)
+        wish = Wish.of(url=url, events=wanted, description=description, disabled=disabled)
+        return await self._courier.ask(Webhook, "PATCH", _webhook(id), wish)
+
+    async def delete_webhook(self, id: str) -> Webhook:
+        """Take it away; what is on its way to it ends."""
+        return await self._courier.ask(Webhook, "DELETE", _webhook(id))
+
+    async def rotate_webhook(self, id: str) -> WebhookSecret:
+        """Sign with a new secret, and for a day with the old one too."""
+        return await self._courier.ask(WebhookSecret, "POST", f"{_webhook(id)}/rotate")
+
+    async def webhook_secret(self, *, rotate: bool = False) -> WebhookSecret:
+        """What signs for the webhooks that jobs have named; with `rotate` a new one, beside the old one for a day."""
+        if rotate:
+            return await self._courier.ask(WebhookSecret, "POST", "/v1/webhooks/secret/rotate")
+        return await self._courier.ask(WebhookSecret, "GET", "/v1/webhooks/secret")
+
+    async def test_webhook(self, id: str) -> Delivery:
+        """Send it `webhook.test`; what came of that stands in its deliveries."""
+        return await self._courier.ask(Delivery, "POST", f"{_webhook(id)}/test")
+
+    async def deliveries(self, id: str, *, status: str | None = None) -> AsyncGenerator[Delivery, None]:
+        """What was sent to a webhook, those first that changed longest ago, as they are asked for page by page.
+
+        The id `jobs` stands for the webhooks that jobs have named.
+        """
+        asked = {"limit": "200"} | ({"status": status} if status else {})
+        while True:
+            page = await self._courier.ask(DeliveryPage, "GET", f"{_webhook(id)}/deliveries", params=asked)
+            for delivery in page.deliveries:
+                yield delivery
+            if page.next is None:
+                return
+            asked["cursor"] = page.next
+
+    async def replay(self, id: str, delivery: str) -> Delivery:
+        """Send a delivery again, from the first attempt on, under the same id."""
+        path = f"{_webhook(id)}/deliveries/{quote(delivery, safe='')}/replay"
+        return await self._courier.ask(Delivery, "POST", path)
+
     async def pipelines(self) -> tuple[PipelineReport, ...]:
         """The pipelines that take jobs."""
         return (await self._courier.ask(_Pipelines, "GET", "/v1/pipelines")).pipelines
@@ -233,6 +303,10 @@ class _Pipelines(BaseModel):
     pipelines: tuple[PipelineReport, ...]
 
 
+class _Webhooks(BaseModel):
+    webhooks: tuple[Webhook, ...]
+
+
 class _Stages(BaseModel):
     stages: tuple[StageReport, ...]
 
@@ -243,6 +317,10 @@ def _job(id: str) -> str:
 
 def _dead_letter(id: str) -> str:
     return f"/v1/dead-letters/{quote(id, safe='')}"
+
+
+def _webhook(id: str) -> str:
+    return f"/v1/webhooks/{quote(id, safe='')}"
 
 
 def _time(at: datetime | None) -> str | None:

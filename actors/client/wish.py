@@ -22,7 +22,8 @@ class Terms(TypedDict, total=False):
 
     The Idempotency-Key `key` makes it the same job however often it is submitted; without one, a random key makes at
     least one call's own retries harmless. `deadline` is in whole seconds from acceptance. It begins at once, or not
-    before `start_after`: so many seconds from acceptance, or a time with its timezone.
+    before `start_after`: so many seconds from acceptance, or a time with its timezone. `webhook` is told what
+    becomes of it: a URL, or a `url` with the `events` that are wanted.
     """
 
     key: str | None
@@ -30,6 +31,7 @@ class Terms(TypedDict, total=False):
     deadline: int | None
     start_after: int | datetime | None
     metadata: Mapping[str, str] | None
+    webhook: str | Mapping[str, object] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ class Wish:
             deadline=terms.get("deadline"),
             start_after=_start(terms.get("start_after")),
             metadata=dict(terms.get("metadata") or {}) or None,
+            webhook=_hook(terms.get("webhook")),
         )
         return replace(wish, key=key or new_key())
 
@@ -83,6 +86,10 @@ def _start(start_after: int | datetime | None) -> int | str | None:
     if start_after.tzinfo is None:
         raise BadRequest(f"start_after={start_after.isoformat()} has no timezone; datetime.now(UTC) has one")
     return start_after.isoformat()
+
+
+def _hook(webhook: str | Mapping[str, object] | None) -> object:
+    return {"url": webhook} if isinstance(webhook, str) else plain(webhook)
 
 
 def _json(said: Mapping[str, object]) -> bytes:

@@ -59,13 +59,13 @@ def paths() -> Json:
                 "requestBody": body("EndpointChange"),
                 "responses": change["responses"] | problems(*BODY_PROBLEMS),
             },
-            "delete": {
-                "operationId": "delete_webhook",
-                "summary": "Take a webhook away; what is on its way to it ends",
-                "tags": TAGS,
-                "parameters": [id],
-                "responses": {"204": {"description": "It is gone."}, **problems(missing, problem.UNAVAILABLE)},
-            },
+            "delete": _does(
+                "delete_webhook",
+                "Take a webhook away, and say what it was; what is on its way to it ends",
+                "Webhook",
+                missing,
+                parameters=[id],
+            ),
         },
         f"{one}/rotate": {
             "post": _does(

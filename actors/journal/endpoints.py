@@ -65,13 +65,13 @@ class Endpoints:
                 return changed
         return None
 
-    async def remove(self, tenant: str, id: str) -> bool:
-        """Take one away; whether it was there."""
+    async def remove(self, tenant: str, id: str) -> Endpoint | None:
+        """Take one away; what it was, None where there was none."""
         while (known := await self._shelf.get(name_of(tenant, id))).value:
             with suppress(Outdated):
                 await self._shelf.put(known.name, None, expect=known.seq)
-                return True
-        return False
+                return known.value
+        return None
 
     async def signing(self, tenant: str) -> Secrets:
         """What signs for webhooks that the tenant's jobs have named; made when it is first asked for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
@@ -13,9 +13,12 @@ from typing import Any
 import httpx
 import pytest
 import pytest_asyncio
-from openai import InvalidWebhookSignatureError
+from openai import AsyncOpenAI, InvalidWebhookSignatureError
 from standardwebhooks.webhooks import WebhookVerificationError
+from typer.testing import CliRunner
 
+from actors.cli import app
+from actors.client import AsyncHeadrace
 from actors.contracts.delivery import EXHAUSTED, SCHEDULE, Delivery
 from actors.contracts.events import Cancelled, Completed, DeadLettered, InputRequired
 from actors.contracts.messages import Packed
@@ -27,9 +30,11 @@ from actors.journal.endpoints import MOST_ENDPOINTS, OF_JOBS, Endpoints
 from actors.journal.hooks import STATUS, Hooks
 from actors.journal.topology import AUDIT, HERALD, JOBS
 from actors.postman import TO_AN_ENDPOINT
+from actors.replies import Webhook
 from tests.actions import watched_actions
 from tests.integration.conftest import opened
 from tests.nats_servers import Servers
+from tests.pipelines import TALKS
 from tests.receivers import BACKSTOP_S, LOOPBACK, carried, receiving
 from tests.scribe import Note, Scribe, an_origin, new_address
 from tests.serving import served, settings_for, working
@@ -536,7 +541,7 @@ async def test_over_http_an_endpoint_is_made_tried_told_rotated_and_deleted(r1: 
             assert (refused.status_code, refused.json()["type"]) == (409, "urn:headrace:problem:disabled")
         assert (await http.patch(here, json={"disabled": False})).json()["disabled"] is None
 
-        assert (await http.delete(here)).status_code == 204
+        assert (await http.delete(here)).json()["id"] == hook["id"]
         assert [(await http.request(*asked)).status_code for asked in (("GET", here), ("DELETE", here))] == [404, 404]
         stages = (await http.get("/v1/stages")).json()
         assert stages["webhooks"] == {"behind": 0, "waiting": 0}
@@ -610,3 +615,69 @@ async def test_over_http_deliveries_come_by_the_page_and_by_their_status(http: h
     for path in (f"{place}/msg_{'a' * 26}/replay", f"{place}/nothing/replay", f"{HOOKS_PATH}/*/deliveries/x/replay"):
         assert (await http.post(path)).status_code == 404
     assert (await http.get(f"{HOOKS_PATH}/*/deliveries")).status_code == 404
+
+
+async def test_on_the_command_line_a_webhook_is_made_tried_replayed_rotated_and_deleted(r1: Servers) -> None:
+    async with installed(r1) as http, receiving() as receiver:
+
+        async def run(*args: str) -> tuple[str, str]:
+            said = await asyncio.to_thread(CliRunner().invoke, app, ["webhooks", *args, "--url", str(http.base_url)])
+            assert said.exit_code == 0, said.output
+            return said.stdout.strip(), said.stderr.strip()
+
+        assert await run("list") == ("", "there are no webhooks")
+        secret, told = await run("create", receiver.url, "--event", "job.failed", "--description", "books")
+        id = told.split()[1].rstrip(";")
+        listed, _ = await run("list")
+        for word in (id, receiver.url, "job.failed", "enabled", "books"):
+            assert word in listed
+        assert secret not in listed
+        delivery, _ = await run("test", id)
+        [got] = await receiver.times(1)
+        got.verified(secret)
+        await until_ended(http, id)
+        shown, _ = await run("deliveries", id)
+        for word in (delivery, "webhook.test", "delivered", "200"):
+            assert word in shown
+        assert (await run("deliveries", id, "--status", "failed"))[1] == "no deliveries fit"
+        newest, _ = await run("rotate", id)
+        await run("replay", id, delivery)
+        again = (await receiver.times(2))[1]
+        for one in (secret, newest):
+            again.verified(one)
+        await http.patch(f"{HOOKS_PATH}/{id}", json={"disabled": True})
+        assert "disabled: somebody disabled it" in (await run("list"))[0]
+        await run("enable", id)
+        assert json.loads((await run("list", "--json"))[0])[0]["disabled"] is None
+        own = [(await run(*args))[0] for args in (["secret"], ["rotate", "jobs"], ["secret"])]
+        assert own[0] != own[1] == own[2]
+        assert json.loads((await run("secret", "--json"))[0])["old_secret_until"]
+        assert "is deleted" in (await run("delete", id))[1]
+
+
+async def test_the_client_submits_with_a_webhook_and_the_openai_client_unwraps_what_a_response_is_told(
+    r1: Servers,
+) -> None:
+    async with AsyncExitStack() as stack:
+        receiver = await stack.enter_async_context(receiving())
+        paths = ("tests.pipelines:keeper", *TALKS)
+        settings = settings_for(r1, egress_allow=LOOPBACK).model_copy(update={"pipelines": paths})
+        http = await stack.enter_async_context(served(settings))
+        await stack.enter_async_context(working(settings, "keep", "talk"))
+        await stack.enter_async_context(carried(r1))
+        client = await stack.enter_async_context(AsyncHeadrace(str(http.base_url)))
+        hook = await client.create_webhook(receiver.url, events=["response.completed"])
+        assert await client.webhooks() == (Webhook.model_validate(hook.model_dump(exclude={"secret"})),)
+        asked = AsyncOpenAI(base_url=f"{http.base_url}/v1", api_key="none")
+        response = await asked.responses.create(model="chat", input="Speak.", background=True)
+        [got] = await receiver.times(1)
+        event = got.unwrapped(hook.secret)
+        assert (event.type, event.data.id) == ("response.completed", response.id)
+        assert (await asked.responses.retrieve(event.data.id)).status == "completed"
+        await client.change_webhook(hook.id, events=["job.failed"])
+        job = await client.submit("keeper", {"data": 1}, webhook=receiver.url)
+        second = (await receiver.times(2))[1]
+        assert second.verified((await client.webhook_secret()).secret)["data"]["id"] == job.id
+        await asked.chat.completions.create(model="chat", messages=[{"role": "user", "content": "Speak."}])
+        assert [one.event async for one in client.deliveries(hook.id)] == ["response.completed"]
+        await client.delete_webhook(hook.id)
