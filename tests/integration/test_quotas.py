@@ -80,6 +80,13 @@ async def test_a_limit_that_is_reached_is_429_and_says_what_is_left_on_the_way_t
         asked_back(await until(http, 429), "jobs", 1)
 
 
+async def test_what_waits_in_the_lane_itself_counts_for_a_tenant_with_a_share_too(r1: Servers) -> None:
+    async with served(settings_of(r1)) as http:
+        await limit(r1, waiting=4, share=5)
+        await limited(http, '"waiting";q=4')
+        asked_back(await until(http, 429), "waiting", 4)
+
+
 async def test_every_replica_knows_what_the_others_let_in_and_an_answered_key_is_not_counted(r1: Servers) -> None:
     settings = settings_of(r1)
     async with served(settings) as http, listening(settings) as url, httpx.AsyncClient(base_url=url) as other:
