@@ -32,7 +32,7 @@ class Settings(BaseSettings):
     model: str = Field(default="", description="Folder or hub name of the language model; empty: the small one.")
     index: str = Field(default="", description="File of the index that is searched; empty: `index.db` in the data.")
     egress_allow: str = Field(
-        default="", description="Networks that tools may reach though they are not public, separated by commas."
+        default="", description="Networks that tools and webhooks may reach though not public, separated by commas."
     )
     pipelines: tuple[str, ...] = Field(default=DEFAULT_PIPELINES, description="Pipelines, as MODULE:NAME.")
     gpus: bool = Field(default=False, description="Whether stages that ask for GPUs get them, or run on CPUs.")

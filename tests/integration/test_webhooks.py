@@ -38,6 +38,7 @@ from tests.pipelines import TALKS
 from tests.receivers import BACKSTOP_S, LOOPBACK, carried, receiving
 from tests.scribe import Note, Scribe, an_origin, new_address
 from tests.serving import served, settings_for, working
+from tests.shown import block
 
 AT_ONCE = tuple(0.0 for _ in SCHEDULE)
 NEVER = (0.0, 86_400.0)
@@ -143,6 +144,10 @@ async def test_an_outcome_is_told_once_and_signed_so_that_the_reference_library_
                 type(got)(**{**vars(got), **forged}).verified(endpoint.secrets.newest)
         with pytest.raises(WebhookVerificationError):
             got.verified(Secrets.new().newest)
+        shown: dict[str, Any] = {}
+        exec(compile(block("from standardwebhooks"), "README.md", "exec"), shown)
+        assert shown["received"](got.body, got.headers, endpoint.secrets.newest) == said
+        assert shown["received"](got.body, got.headers, endpoint.secrets.newest) is None
     assert len(receiver.got) == 1
 
 
