@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -48,7 +49,8 @@ MOST_WAIT_S = 86_400.0
 
 GONE = 410
 GONE_WHY = "it answered 410 Gone"
-NOT_ALLOWED = "whoever runs Headrace lets webhooks reach more than public addresses with HEADRACE_EGRESS_ALLOW"
+NOT_PUBLIC = "it leads to what is not public, and was not asked"
+NOT_ALLOWED = f"{NOT_PUBLIC}; whoever runs this may allow the network, with HEADRACE_EGRESS_ALLOW"
 
 Key = tuple[str, str, str]
 LaneKey = tuple[str, str]
@@ -101,6 +103,7 @@ class Postman:
         self._lanes: dict[LaneKey, Lane] = {}
         self._newest: dict[Key, int] = {}
         self._attempts: set[asyncio.Task[None]] = set()
+        self._under_way: Counter[str] = Counter()
         self._position = 0
         self._closing = False
         self._news = asyncio.Event()
@@ -196,7 +199,7 @@ class Postman:
         return begun
 
     def _has_place(self, lane: Lane) -> bool:
-        of_tenant = sum(one.under_way for one in self._lanes.values() if one.tenant == lane.tenant)
+        of_tenant = self._under_way[lane.tenant]
         return len(self._attempts) < AT_ONCE and of_tenant < OF_A_TENANT and lane.under_way < TO_AN_ENDPOINT
 
     def _due(self, lane: Lane, now: float) -> Waiting | None:
@@ -214,10 +217,12 @@ class Postman:
 
     def _begin(self, lane: Lane, due: Waiting) -> None:
         lane.under_way += 1
+        self._under_way[lane.tenant] += 1
         task = asyncio.create_task(self._attempt(due))
 
         def end(_: asyncio.Task[None]) -> None:
             lane.under_way -= 1
+            self._under_way[lane.tenant] -= 1
             self._attempts.discard(task)
             self._news.set()
 
@@ -252,14 +257,18 @@ class Postman:
         began, answer, error, refused = self._now(), None, None, False
         try:
             answer = await self._post(url, secrets, delivery, began)
+        except EgressRefused as failure:
+            # What a name inside leads to is for whoever runs this, and not for whoever made it up.
+            log.warning("a delivery may not be sent", extra={"action": "delivery_refused", "reason": str(failure)})
+            error, refused = NOT_PUBLIC, True
         except EgressError as failure:
-            error, refused = str(failure), isinstance(failure, EgressRefused)
+            error = str(failure)
         took = max(0.0, (self._now() - began).total_seconds())
         attempt = Attempt(at=began, took=round(took, 3), status=answer.status if answer else None, error=error)
         said = {"delivery": delivery.id, "endpoint": kept.endpoint, "status": attempt.status, "error": error}
         log.info("a delivery was tried", extra={"action": "delivery_tried", **said})
         if refused:
-            return delivery.refused(attempt, f"{error}; {NOT_ALLOWED}")
+            return delivery.refused(attempt, NOT_ALLOWED)
         if answer and answer.status == GONE:
             if delivery.url is None:
                 await _patiently(partial(self._disable, kept.tenant, kept.endpoint))
