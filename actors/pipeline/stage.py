@@ -121,7 +121,7 @@ def stage(
         takes, gives = _signature(name, function, uses is not None)
         _check_placement(name, Placement(gpus, cpus, accelerator), uses, overflow)
         _check_numbers(name, concurrency=concurrency, timeout=timeout)
-        _check_replicas(name, replicas)
+        _check_replicas(name, replicas, uses)
         if not isinstance(retry, Retry):
             raise StageError(f"stage {name!r}: retry is {retry!r}; give budgets, for example Retry(attempts=3)")
         return Stage(
@@ -180,10 +180,15 @@ def _check_numbers(name: str, *, concurrency: int, timeout: float) -> None:
         raise StageError(f"stage {name!r}: timeout={timeout!r} must be more than 0 seconds")
 
 
-def _check_replicas(name: str, replicas: object) -> None:
+def _check_replicas(name: str, replicas: object, uses: Resource | None) -> None:
     if isinstance(replicas, Replicas):
         if mistake := replicas.mistake:
             raise StageError(f"stage {name!r}: replicas=Replicas(…): {mistake}")
+        if replicas.tokens_per_replica and not isinstance(uses, Placeable):
+            raise StageError(
+                f"stage {name!r}: replicas=Replicas(…): tokens_per_replica counts what an engine reads and generates, "
+                "and it uses none; give it lag_per_replica, a number of jobs, instead"
+            )
     elif not (isinstance(replicas, int) and not isinstance(replicas, bool) and replicas >= 0):
         raise StageError(
             f"stage {name!r}: replicas={replicas!r} must be a whole number, at least 0, or follow the lag, "

@@ -116,6 +116,11 @@ ROWS = {
     "no time": Row(a_stage(work, timeout="5"), ("'work'", "timeout='5'"), "must be more than 0"),
     "replicas that cannot be": Row(a_stage(work, replicas="2"), ("'work'", "replicas='2'"), "for example Replicas("),
     "Replicas that cannot be": Row(a_stage(work, replicas=Replicas(max=0)), ("'work'", "max=0"), "must be"),
+    "tokens without an engine": Row(
+        a_stage(work, replicas=Replicas(max=2, tokens_per_replica=9)),
+        ("'work'", "tokens_per_replica"),
+        "give it lag_per_replica",
+    ),
     "retry as a number": Row(a_stage(work, retry=3), ("'work'", "retry is 3"), "Retry(attempts=3)"),
     "yields": Row(a_stage(yields), ("'yields'",), "speaks with job.speak or job.report"),
     "a keyword": Row(a_stage(starred), ("'starred'", "'job'"), "write it without a *"),

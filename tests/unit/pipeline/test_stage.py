@@ -231,6 +231,7 @@ def test_a_stage_whose_name_is_no_topic_is_refused(name: str) -> None:
         ({"replicas": Replicas(min=-1, max=2)}, "min=-1"),
         ({"replicas": Replicas(max=2, lag_per_replica=0)}, "lag_per_replica=0"),
         ({"replicas": Replicas(max=2, tokens_per_replica=0)}, "tokens_per_replica=0"),
+        ({"replicas": Replicas(max=2, tokens_per_replica=9)}, "it uses none; give it lag_per_replica"),
         ({"replicas": Replicas(max=2, max_wait=0)}, "max_wait=0"),
         ({"replicas": Replicas(max=2, down_after=float("nan"))}, "down_after=nan"),
         ({"replicas": Replicas(max=2, spare=-1)}, "spare=-1"),
