@@ -6,7 +6,7 @@ import asyncio
 import itertools
 from random import Random
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
@@ -18,10 +18,12 @@ from actors.journal.lag import Flow, flow_of
 from actors.journal.pull import Puller
 from actors.journal.topology import ensure_queue
 from actors.runtime.autoscaler import Autoscaler
+from actors.runtime.effort import Effort
 from actors.runtime.lookout import decision_on
 from actors.runtime.presence import WorkerStatus, workers_of
 from actors.runtime.sample import BYTES_PER_S, DRAWN, KEPT, Sample
-from actors.runtime.scaling import Decision
+from actors.runtime.scaling import Decision, Tokens
+from actors.runtime.workload import Workload
 from tests.integration.conftest import R1, opened
 from tests.integration.test_replica import running
 from tests.nats_servers import Servers
@@ -149,6 +151,27 @@ async def test_a_worker_says_about_how_many_tokens_are_still_before_it(
             while replica.status().jobs:
                 await workers_of(journal.signals, "recite")
         assert replica.status().tokens_left == 0
+
+
+def a_worker(name: str, **status: Any) -> WorkerStatus:
+    return WorkerStatus(worker=name, stage="write", state="ready", **status)
+
+
+@R1
+async def test_who_cannot_say_counts_with_what_others_learnt_and_that_is_kept(journal: Journal) -> None:
+    learnt = Effort().and_job(500, 100)
+    of_before = a_worker("of an older version", jobs=2)
+    busy = a_worker("busy", jobs=1, effort=learnt, tokens_left=40)
+    helping = a_worker("helping", jobs=3, effort=learnt, tokens_left=300, role="overflow")
+    workload = Workload(journal.reader, Random(1))
+    assert await workload.look([], [of_before]) is None
+    assert await workload.look([], [of_before, busy, helping]) == Tokens(0, 240)
+    assert await workload.look([], [of_before]) == Tokens(0, 200)
+    handoff = Queue("write", "standard")
+    await Scribe(journal.appender, new_address()).hand_off("write")
+    tokens = await workload.look([await flow_of(journal.signals, handoff)], [])
+    assert tokens
+    assert tokens.waiting == pytest.approx(100, abs=50)
 
 
 @R1
