@@ -69,6 +69,18 @@ async def test_a_job_goes_from_its_submission_to_its_answer(client: AsyncHeadrac
     assert job.usage.output_tokens == len(tokens_of(WORDS))
 
 
+async def test_what_becomes_of_a_job_is_told_by_an_actor_of_its_own(client: AsyncHeadrace) -> None:
+    """It may not reach loopback, unless it is allowed to; that it was to is what the log of deliveries says."""
+    hook = await client.create_webhook("https://127.0.0.1:1/")
+    job = await client.submit("tales", {"name": "a mill"}, wait=60)
+    async with asyncio.timeout(60):
+        while not (ended := [one async for one in client.deliveries(hook.id, status="failed")]):  # noqa: ASYNC110
+            await asyncio.sleep(0.1)
+    assert [(one.event, one.job) for one in ended] == [("job.completed", job.id)]
+    assert "HEADRACE_EGRESS_ALLOW" in (ended[0].reason or "")
+    await client.delete_webhook(hook.id)
+
+
 async def test_twenty_jobs_at_once_are_whole_for_readers_of_every_kind(
     running: Installation, client: AsyncHeadrace
 ) -> None:

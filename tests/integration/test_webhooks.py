@@ -318,6 +318,7 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_nothing_more_is_sent_to_
         assert endpoint
         assert (bool(endpoint.disabled), endpoint.why) == (True, "it answered 410 Gone")
         await desk.completed()
+        await desk.until_behind(0)
         other, _ = await desk.endpoint(receiver.url)
         await desk.completed()
         await desk.until(other, lambda all: bool(all) and all[0].status == "failed")
