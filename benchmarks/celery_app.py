@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
+from pydantic import JsonValue
+
 from actors.journal.topology import ACK_WAIT_S
 
 if TYPE_CHECKING:
@@ -20,11 +22,18 @@ TRANSPORT = {"visibility_timeout": int(ACK_WAIT_S), "unacked_restore_interval": 
 second. The defaults are an hour, and 100 s. Unlike a lease it is not renewed: a task that takes longer runs twice.
 """
 
+SETTINGS: dict[str, JsonValue] = {
+    "worker_prefetch_multiplier": 1,
+    "broker_pool_limit": 40,
+    "result_backend_thread_safe": True,
+    "result_backend_transport_options": {"visibility_timeout": int(ACK_WAIT_S)},
+}
+"""No task is taken that cannot begin. A front has as many connections as FastAPI has threads, which share one backend:
+each would have its own by default, and its first request would wait until that is connected.
+"""
+
 READY_S = 120.0
 LOOK_EVERY_S = 0.1
-
-CONNECTIONS = 40
-"""To the broker, at most: as many as FastAPI has threads that use them."""
 
 
 def celery_app(url: str) -> Celery:
@@ -32,11 +41,7 @@ def celery_app(url: str) -> Celery:
     from celery import Celery
 
     app = Celery("benchmark", broker=url, backend=url)
-    app.conf.update(
-        broker_transport_options=TRANSPORT,
-        result_backend_transport_options={"visibility_timeout": TRANSPORT["visibility_timeout"]},
-        broker_pool_limit=CONNECTIONS,
-    )
+    app.conf.update(SETTINGS, broker_transport_options=TRANSPORT)
     return app
 
 

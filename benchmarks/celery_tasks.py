@@ -12,7 +12,7 @@ from ray import serve
 from actors.runtime.deployment import http_application
 from benchmarks.celery_app import TASK, celery_app
 from benchmarks.pipelines import Ask
-from benchmarks.task_front import DONE, Look, front
+from benchmarks.task_front import DONE, FRONTS, Look, front
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -45,4 +45,4 @@ def build(url: str, queues: list[str]) -> FastAPI:
 
 def application(url: str, queues: list[str]) -> serve.Application:
     """The same deployment, with the same options, as the ingress has."""
-    return http_application("celery_tasks", partial(build, url, queues))
+    return http_application("celery_tasks", partial(build, url, queues), replicas=FRONTS)

@@ -19,6 +19,9 @@ from benchmarks.celery_app import TASK, celery_app
 from benchmarks.engine_thread import EngineThread
 from benchmarks.pipelines import unhurried
 
+PREFETCHED = 4
+"""Tasks that Celery takes by default for each that it works on."""
+
 
 class Orders(BaseModel):
     """What a worker is told.
@@ -41,8 +44,8 @@ def work(orders: Orders) -> None:
     """Until it is told to end."""
     app, engine = celery_app(orders.url), EngineThread(unhurried(orders.slots, orders.tally))
     app.task(engine.answer, name=TASK, acks_late=orders.late, reject_on_worker_lost=orders.late)
-    if orders.late:
-        app.conf.worker_prefetch_multiplier = 1
+    if not orders.late:
+        app.conf.worker_prefetch_multiplier = PREFETCHED
     name = f"{orders.queue}-{os.getpid()}@%h"
     options = ["--pool", orders.pool, "--concurrency", str(orders.slots), "--loglevel", "CRITICAL"]
     app.worker_main(["--quiet", "worker", "--queues", orders.queue, "--hostname", name, *options])

@@ -18,7 +18,7 @@ TIME_OUT_S = 10.0
 JOB_S = 240.0
 """How long a job may take to be followed to its end: a backstop."""
 
-SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 2.0
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 4.0
 """Between two looks at a task."""
 
 ACCEPTED = frozenset({200, 202})

@@ -135,6 +135,7 @@ def killed(name: str, kills: Sequence[Killed], bar: Bar | None = None) -> list[M
         load=load,
         unit="s",
         estimate=estimate(last, median),
+        detail=f"and none for {lost}" if lost else "",
         raw={"last_s": [round(each, 3) for each in last]},
     )
     return [*measures, until]

@@ -18,10 +18,10 @@ from typing import Literal
 import uvloop
 from pydantic import JsonValue
 
-from benchmarks.answering import FEW, HEADRACE, SYNCHRONOUS, draw, measures
+from benchmarks.answering import FEW, HEADRACE, SYNCHRONOUS, draw, unanswered
 from benchmarks.asking import QUICK as QUICK_ASKING
 from benchmarks.asking import TEXT, Asking, ask_all
-from benchmarks.celery_app import CONNECTIONS, QUEUE, TRANSPORT, until_ready
+from benchmarks.celery_app import QUEUE, SETTINGS, TRANSPORT, until_ready
 from benchmarks.celery_worker import Orders
 from benchmarks.command import data_folder, keep, options
 from benchmarks.crew import Crew
@@ -33,7 +33,9 @@ from benchmarks.machine import machine
 from benchmarks.pipelines import ADVISERS, SEATS, advise, advising
 from benchmarks.result import Bar, Result
 from benchmarks.tally import Tally
-from benchmarks.valkey import SETTINGS, NotInstalled, valkey
+from benchmarks.task_front import FRONTS
+from benchmarks.valkey import SETTINGS as SYNCED
+from benchmarks.valkey import NotInstalled, valkey
 
 NAME = "peers"
 CELERY, RAY = "Celery", "Ray task_consumer"
@@ -77,7 +79,7 @@ class Plan:
     load: Load
 
 
-FULL = Plan(Asking(crowds=((FEW, 8.0), (500, 6.0), (1_000, 4.0))), kills=2, load=Load(jobs=16, tokens=64))
+FULL = Plan(Asking(crowds=((FEW, 6.0), (500, 5.0), (1_000, 4.0))), kills=2, load=Load(jobs=16, tokens=64))
 QUICK = Plan(QUICK_ASKING, kills=1, load=Load(jobs=8, tokens=32))
 
 
@@ -151,7 +153,11 @@ async def measure(plan: Plan, folder: Path) -> Result:
     return Result.of(
         NAME,
         facts,
-        [*measures(sides), *(measure for name in KILLED for measure in killed(name, kills[name], BARS.get(name)))],
+        [
+            *(side.measure() for side in sides),
+            unanswered([side for side in sides if side.name == HEADRACE]),
+            *(measure for name in KILLED for measure in killed(name, kills[name], BARS.get(name))),
+        ],
         began=began,
         quick=plan is QUICK,
         beside=PACKAGES,
@@ -162,16 +168,16 @@ async def measure(plan: Plan, folder: Path) -> Result:
 def _settings(plan: Plan) -> dict[str, JsonValue]:
     return {
         "engine": {"slots": SEATS, "processes": ADVISERS, "tokens": plan.asking.tokens},
-        "valkey": dict(SETTINGS),
+        "valkey": dict(SYNCED),
         "celery": {
+            **SETTINGS,
             "broker_transport_options": dict(TRANSPORT),
-            "broker_pool_limit": CONNECTIONS,
-            "worker_prefetch_multiplier": 1,
             "task_acks_late": True,
             "task_reject_on_worker_lost": True,
             "pool": BEST.pool,
         },
-        "pause_s": [SHORTEST_PAUSE_S, LONGEST_PAUSE_S],
+        "fronts": FRONTS,
+        "seconds_between_looks": [SHORTEST_PAUSE_S, LONGEST_PAUSE_S],
     }
 
 

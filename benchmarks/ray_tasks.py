@@ -11,10 +11,10 @@ from ray.serve.schema import CeleryAdapterConfig, TaskProcessorAdapter, TaskProc
 from ray.serve.task_consumer import instantiate_adapter_from_config, task_consumer, task_handler
 
 from actors.runtime.deployment import HEALTH_PERIOD_S, http_application
-from benchmarks.celery_app import CONNECTIONS, QUEUE, TASK, TRANSPORT
+from benchmarks.celery_app import QUEUE, SETTINGS, TASK, TRANSPORT
 from benchmarks.engine_thread import EngineThread
 from benchmarks.pipelines import Ask, unhurried
-from benchmarks.task_front import DONE, Look, front
+from benchmarks.task_front import DONE, FRONTS, Look, front
 
 
 class Consumer:
@@ -58,7 +58,7 @@ def application(url: str, slots: int, replicas: int, tally: str) -> serve.Applic
             broker_url=url,
             backend_url=url,
             broker_transport_options=TRANSPORT,
-            app_custom_config={"worker_prefetch_multiplier": 1, "broker_pool_limit": CONNECTIONS},
+            app_custom_config=SETTINGS,
         ),
     )
     consumer = serve.deployment(
@@ -69,4 +69,4 @@ def application(url: str, slots: int, replicas: int, tally: str) -> serve.Applic
         health_check_period_s=HEALTH_PERIOD_S,
     )
     bound = consumer(task_consumer(task_processor_config=config)(Consumer)).bind(slots, tally)
-    return http_application("ray_tasks", partial(build, config, bound))
+    return http_application("ray_tasks", partial(build, config, bound), replicas=FRONTS)

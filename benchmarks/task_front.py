@@ -10,6 +10,9 @@ from pydantic import BaseModel
 from benchmarks.echo import Body
 from benchmarks.pipelines import Ask
 
+FRONTS = 2
+"""Processes of each front: as many as Headrace has for HTTP, one that takes jobs and one that tells of them."""
+
 DONE, FAILED = "SUCCESS", "FAILURE"
 """What Celery calls a task that has ended."""
 
