@@ -79,7 +79,7 @@ class Plan:
     load: Load
 
 
-FULL = Plan(Asking(crowds=((FEW, 6.0), (500, 5.0), (1_000, 4.0))), kills=2, load=Load(jobs=16, tokens=64))
+FULL = Plan(Asking(crowds=((FEW, 6.0), (500, 5.0), (1_000, 3.0))), kills=2, load=Load(jobs=16, tokens=64))
 QUICK = Plan(QUICK_ASKING, kills=1, load=Load(jobs=8, tokens=32))
 
 

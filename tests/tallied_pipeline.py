@@ -21,7 +21,7 @@ WORDS = " ".join(f"w{n:03}" for n in range(120))
 TOKEN_S = 0.05
 
 HANG, TOKENS = "hang", "tokens"
-"""Its files: the first engine that finds the one makes nothing more for anybody; the other is the tally."""
+"""What it holds: the first engine that finds the one file makes nothing more for anybody; the other is the tally."""
 
 
 class Hanging(Tallied):
