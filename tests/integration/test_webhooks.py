@@ -211,6 +211,7 @@ async def test_filters_tenants_and_the_time_of_its_making_say_what_an_endpoint_i
         assert told["job.input_required"]["id"] == asks.address.job
         assert told["job.input_required"]["question"] == 2
         assert [await desk.deliveries(each) for each in (old, off)] == [[], []]
+        assert len(await desk.deliveries("*", tenant="*")) == 3
         assert len(await desk.deliveries(only)) == 2
         assert mine not in {data["id"] for data in told.values()}
 
@@ -433,14 +434,17 @@ async def test_where_there_is_no_room_for_deliveries_they_wait_and_none_is_lost(
 ) -> None:
     monkeypatch.setattr(topology, "MOST_DELIVERIES", 2)
     with watched_actions() as actions:
-        async with receiving() as receiver, carried(r1):
+        async with receiving() as receiver:
             id, _ = await desk.endpoint(receiver.url)
             jobs = {await desk.completed() for _ in range(5)}
-            await actions.next("deliveries_wait")
-            for _ in range(2):
-                await desk.until(id, lambda all: [one.status for one in all] == ["delivered"] * 2)
-                assert await desk.hooks.prune(0) == 2
-            got = await receiver.times(5)
+            await desk.until_behind(5)
+            async with carried(r1):
+                await actions.next("deliveries_wait")
+                for _ in range(2):
+                    await desk.until(id, lambda all: [one.status for one in all] == ["delivered"] * 2)
+                    assert await desk.hooks.prune(0) == 2
+                got = await receiver.times(5)
+                await desk.until_behind(0)
     assert {json.loads(one.body)["data"]["id"] for one in got} == jobs
     assert len(got) == 5
 
