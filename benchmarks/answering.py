@@ -162,11 +162,11 @@ def draw(sides: Sequence[Side], path: Path) -> None:
     for name, marker in zip(dict.fromkeys(side.name for side in sides), "sDv^o", strict=False):
         curve = [side for side in sides if side.name == name]
         users = [side.users for side in curve]
-        [line] = waits.plot(users, [side.posted(99) for side in curve], marker=marker, label=f"{name}, p99")
-        waits.plot(users, [side.posted(50) for side in curve], ":", color=line.get_color(), label=f"{name}, p50")
-        errors.plot(users, [100 * side.errors / len(side.asked) for side in curve], marker=marker, label=name)
-        rates.plot(users, [side.per_s for side in curve], marker=marker, label=name)
-    waits.set(yscale="log", ylabel="seconds", title="answer to the POST")
+        [line] = waits.plot(users, [side.posted(99) for side in curve], marker=marker, label=name)
+        waits.plot(users, [side.posted(50) for side in curve], ":", color=line.get_color())
+        errors.plot(users, [100 * side.errors / len(side.asked) for side in curve], marker=marker)
+        rates.plot(users, [side.per_s for side in curve], marker=marker)
+    waits.set(yscale="log", ylabel="seconds", title="answer to the POST, p99 (dotted: p50)")
     errors.set(ylim=(-2, 102), ylabel="%", title="questions without an answer")
     rates.set(ylim=(0, None), ylabel="answers a second", title="answers")
     for axes in (waits, errors, rates):
@@ -176,7 +176,7 @@ def draw(sides: Sequence[Side], path: Path) -> None:
         )
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-        axes.legend(loc="center left", fontsize="small")
+    figure.legend(*waits.get_legend_handles_labels(), loc="outside lower center", ncols=len(sides))
     figure.savefig(path, dpi=110)
     pyplot.close(figure)
 
