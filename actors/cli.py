@@ -201,6 +201,9 @@ def submit(
     metadata: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="A note to keep with the job; may be repeated.")
     ] = None,
+    webhook: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Where it is told what becomes of this job, an https URL.")
+    ] = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
 ) -> None:
@@ -223,7 +226,14 @@ def submit(
         message = _object(said) if said.lstrip().startswith("{") else _wrapped(said, headrace.pipelines(), pipeline)
         start = _start(start_after)
         job = headrace.submit(
-            pipeline, message, key=key, lane=lane, deadline=deadline, start_after=start, metadata=notes
+            pipeline,
+            message,
+            key=key,
+            lane=lane,
+            deadline=deadline,
+            start_after=start,
+            metadata=notes,
+            webhook=webhook,
         )
     if as_json:
         typer.echo(job.model_dump_json(by_alias=True))

@@ -235,6 +235,9 @@ class Postman:
             tried = await self._tried(kept)
             try:
                 self.take(await _patiently(partial(self._hooks.change, kept, tried)))
+                if tried.status == "failed":
+                    said = {"delivery": id, "endpoint": endpoint, "reason": tried.reason}
+                    log.warning("a delivery failed for good", extra={"action": "delivery_failed", **said})
                 return
             except Outdated:  # replayed meanwhile, or this very change was stored and its answer lost
                 kept = await _patiently(partial(self._hooks.get, tenant, endpoint, id))

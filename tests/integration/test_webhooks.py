@@ -17,6 +17,7 @@ from openai import AsyncOpenAI, InvalidWebhookSignatureError
 from standardwebhooks.webhooks import WebhookVerificationError
 from typer.testing import CliRunner
 
+from actors import postman
 from actors.cli import app
 from actors.client import AsyncHeadrace
 from actors.contracts.delivery import EXHAUSTED, SCHEDULE, Delivery
@@ -104,6 +105,12 @@ class Desk:
         async with asyncio.timeout(BACKSTOP_S):
             while await self.hooks.behind() != number:  # noqa: ASYNC110  # nobody says when
                 await asyncio.sleep(0.01)
+
+
+@pytest.fixture(autouse=True)
+def looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What others have made or replayed, or done to an endpoint, is seen at once."""
+    monkeypatch.setattr(postman, "LOOK_S", 0.05)
 
 
 @pytest_asyncio.fixture
@@ -712,9 +719,12 @@ async def test_the_client_submits_with_a_webhook_and_the_openai_client_unwraps_w
         assert (event.type, event.data.id) == ("response.completed", response.id)
         assert (await asked.responses.retrieve(event.data.id)).status == "completed"
         await client.change_webhook(hook.id, events=["job.failed"])
-        job = await client.submit("keeper", {"data": 1}, webhook=receiver.url)
+        said = ["submit", "keeper", '{"data": 1}', "--webhook", receiver.url, "--url", str(http.base_url)]
+        submitted = await asyncio.to_thread(CliRunner().invoke, app, said)
+        job = await client.submit("keeper", {"data": 1}, webhook={"url": receiver.url, "events": ["job.failed"]})
+        assert submitted.stdout.strip() not in ("", job.id)
         second = (await receiver.times(2))[1]
-        assert second.verified((await client.webhook_secret()).secret)["data"]["id"] == job.id
+        assert second.verified((await client.webhook_secret()).secret)["data"]["id"] == submitted.stdout.strip()
         await asked.chat.completions.create(model="chat", messages=[{"role": "user", "content": "Speak."}])
         assert [one.event async for one in client.deliveries(hook.id)] == ["response.completed"]
         await client.delete_webhook(hook.id)
