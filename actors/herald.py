@@ -52,19 +52,25 @@ class Herald:
 
     async def run(self, journal: Journal, *, replicas: int) -> None:
         """Work until cancelled."""
-        outcomes = Outcomes(journal.pulls)
+        outcomes, batch = Outcomes(journal.pulls), list[tuple[Record | None, str]]()
         await outcomes.open()
-        while True:
-            try:
-                batch = await outcomes.next()
-            except Unanswered as error:
-                log.info("outcomes cannot be had", extra={"action": "outcomes_retry", "reason": str(error)})
-                await journal.wait_until_up()
-                await until_there(journal, replicas)
-                continue
-            await self._tell_all(journal, [record for record, _ in batch if record])
+        try:
+            while True:
+                try:
+                    batch = await outcomes.next()
+                except Unanswered as error:
+                    log.info("outcomes cannot be had", extra={"action": "outcomes_retry", "reason": str(error)})
+                    await journal.wait_until_up()
+                    await until_there(journal, replicas)
+                    continue
+                await self._tell_all(journal, [record for record, _ in batch if record])
+                while batch:
+                    await outcomes.done(batch.pop()[1])
+        finally:
+            # Whoever is next does not have to wait for what is let go of here.
+            await outcomes.close()
             for _, ack in batch:
-                await outcomes.done(ack)
+                await outcomes.again(ack)
 
     async def _tell_all(self, journal: Journal, records: Sequence[Record]) -> None:
         pause, left = FIRST_PAUSE_S, list(records)

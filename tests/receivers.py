@@ -107,7 +107,7 @@ async def receiving(*statuses: int, headers: str = "") -> AsyncIterator[Receiver
 async def carried(
     servers: Servers, *, schedule: Sequence[float] = SCHEDULE, allow: str = LOOPBACK, **seams: Any
 ) -> AsyncIterator[Webhooks]:
-    """The actor, until it is killed where this ends: it hands nothing over and finishes nothing."""
+    """The actor, cut off where this ends: what is under way then is not finished."""
     actor = Webhooks(settings_for(servers, egress_allow=allow), schedule=schedule, **seams)
     running = asyncio.create_task(actor.run())
     try:

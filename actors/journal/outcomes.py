@@ -37,8 +37,15 @@ class Outcomes:
 
     async def open(self) -> None:
         """Begin to listen, however long the server takes; made once, before the first `next`."""
-        await self._link.listen(self._inbox, self._on_message)
+        self._subscription = await self._link.listen(self._inbox, self._on_message)
         self._link.reconnected.append(self._lose)
+
+    async def close(self) -> None:
+        """Take nothing new, and give back at once what has arrived and nobody took."""
+        self._link.reconnected.remove(self._lose)
+        await self._link.unsubscribe(self._subscription)
+        for _, ack in self._arrived:
+            await self.again(ack)
 
     async def next(self) -> list[tuple[Record | None, str]]:
         """Wait for some of them, each with what it is acknowledged by; None for what is no fact of a job.
@@ -62,6 +69,10 @@ class Outcomes:
     async def done(self, ack: str) -> None:
         """It is told, or nobody is to be told. When that is lost, it is given out again."""
         await self._acks.done(ack)
+
+    async def again(self, ack: str) -> None:
+        """Give it out again, to anybody."""
+        await self._acks.again(ack)
 
     async def _pull(self) -> None:
         ask = {"batch": BATCH, "expires": int(STANDING_S * NS), "idle_heartbeat": int(HEARTBEAT_S * NS)}

@@ -17,7 +17,7 @@ from openai import AsyncOpenAI, InvalidWebhookSignatureError
 from standardwebhooks.webhooks import WebhookVerificationError
 from typer.testing import CliRunner
 
-from actors import postman
+from actors import postman, webhooks
 from actors.cli import app
 from actors.client import AsyncHeadrace
 from actors.contracts.delivery import EXHAUSTED, SCHEDULE, Delivery
@@ -302,6 +302,40 @@ async def test_a_slow_receiver_holds_up_nobody_else(r1: Servers, desk: Desk) -> 
         await slow.times(3 * TO_AN_ENDPOINT + 2)
 
 
+async def test_a_receiver_that_does_not_answer_in_time_has_not_taken_it(
+    r1: Servers, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(webhooks, "WITHIN_S", 0.2)
+    async with carried(r1, schedule=AT_ONCE), receiving() as receiver:
+        receiver.opened.clear()
+        id, _ = await desk.endpoint(receiver.url)
+        await desk.completed()
+        await receiver.times(2)
+        receiver.opened.set()
+        [delivery] = await desk.until(id, lambda all: all[0].status == "delivered")
+    assert "took longer than 0.2 s" in (delivery.attempts[0].error or "")
+    assert delivery.attempts[-1].status == 200
+
+
+async def test_an_actor_that_is_stopped_lets_what_is_under_way_end_and_begins_nothing_more(
+    r1: Servers, desk: Desk
+) -> None:
+    async with receiving() as receiver:
+        receiver.opened.clear()
+        id, _ = await desk.endpoint(receiver.url)
+        async with carried(r1) as actor:
+            await desk.completed()
+            await receiver.times(1)
+            await actor.stop(BACKSTOP_S)
+            await desk.completed()
+            receiver.opened.set()
+            await desk.until(id, lambda all: [one.status for one in all] == ["delivered"])
+        assert len(receiver.got) == 1
+        async with carried(r1):
+            await desk.until(id, lambda all: [one.status for one in all] == ["delivered"] * 2)
+        assert len(receiver.got) == 2
+
+
 async def test_what_is_not_public_is_not_asked_and_the_log_says_how_it_would_be(r1: Servers, desk: Desk) -> None:
     async with receiving() as canary, carried(r1, allow=""):
         id, _ = await desk.endpoint(canary.url)
@@ -493,7 +527,9 @@ async def test_the_actor_waits_for_a_server_and_for_a_list_of_networks_that_can_
             await actions.next("egress_unusable")
             await actor.check()
             await actor.stop(0.0)
-        async with opened(r1) as journal, carried(r1) as actor:
+        async with carried(r1) as actor, AsyncExitStack() as stack:
+            await actions.next("hooks_not_made")  # there is no log yet
+            journal = await stack.enter_async_context(opened(r1))
             async with asyncio.timeout(BACKSTOP_S):
                 while True:
                     try:
