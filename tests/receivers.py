@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -117,3 +120,23 @@ async def carried(
         await asyncio.wait({running})
         if not running.cancelled() and (error := running.exception()):
             raise error
+
+
+ACTOR = """
+import asyncio
+from actors.runtime.settings import Settings
+from actors.webhooks import Webhooks
+asyncio.run(Webhooks(Settings()).run())
+"""
+
+
+@contextmanager
+def carried_elsewhere(servers: Servers) -> Iterator[subprocess.Popen[bytes]]:
+    """The actor in a process of its own, which is killed where this ends, if a test did not do it before."""
+    told = {"HEADRACE_NATS_URL": ",".join(servers.urls), "HEADRACE_EGRESS_ALLOW": LOOPBACK}
+    process = subprocess.Popen([sys.executable, "-c", ACTOR], env={**os.environ, **told})
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

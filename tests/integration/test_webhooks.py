@@ -36,7 +36,7 @@ from tests.actions import watched_actions
 from tests.integration.conftest import opened
 from tests.nats_servers import Servers
 from tests.pipelines import TALKS, Anything
-from tests.receivers import BACKSTOP_S, LOOPBACK, carried, receiving
+from tests.receivers import BACKSTOP_S, LOOPBACK, carried, carried_elsewhere, receiving
 from tests.scribe import Note, Scribe, an_origin, new_address
 from tests.serving import served, settings_for, working
 from tests.shown import block
@@ -256,6 +256,24 @@ async def test_what_is_not_taken_is_tried_again_by_whoever_is_there_then_under_t
         statuses = [attempt.status for attempt in delivery.attempts]
         assert statuses[-1] == 200
         assert set(statuses) <= {500, 302, 429, 503, 200}
+
+
+async def test_an_attempt_that_died_with_its_actor_is_made_again_under_the_same_id(r1: Servers, desk: Desk) -> None:
+    async with receiving() as receiver:
+        receiver.opened.clear()
+        id, endpoint = await desk.endpoint(receiver.url)
+        await desk.completed()
+        with carried_elsewhere(r1) as actor:
+            await receiver.times(1)
+            await desk.until_behind(0)
+            actor.kill()
+        receiver.opened.set()
+        with carried_elsewhere(r1):
+            first, second = await receiver.times(2)
+            [delivery] = await desk.until(id, lambda all: all[0].status == "delivered")
+        assert (first.id, first.body) == (second.id, second.body) == (delivery.id, delivery.body.encode())
+        second.verified(endpoint.secrets.newest)
+        assert [attempt.status for attempt in delivery.attempts] == [200]
 
 
 async def test_a_pause_outlasts_actor_and_server_and_every_attempt_has_its_own_time(r1: Servers, desk: Desk) -> None:
