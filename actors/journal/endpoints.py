@@ -36,6 +36,7 @@ class Endpoints:
     """
 
     def __init__(self, link: Link) -> None:
+        self._link = link
         self._shelf = Shelf(link, ENDPOINTS, Endpoint)
         self._signing = Shelf(link, SIGNING, Secrets)
 
@@ -49,9 +50,9 @@ class Endpoints:
 
     async def all(self, tenant: str) -> dict[str, Endpoint]:
         """A tenant's, by their ids, the oldest first."""
-        named = [(entry.name.partition("-"), entry.value) for entry in await self._shelf.all() if entry.value]
-        mine = [(id, endpoint) for (of, _, id), endpoint in named if of == tenant]
-        return dict(sorted(mine, key=lambda one: one[1].created))
+        mine = await Shelf(self._link, f"{ENDPOINTS}.{tenant}", Endpoint).all()
+        found = [(entry.name, entry.value) for entry in mine if entry.value]
+        return dict(sorted(found, key=lambda one: one[1].created))
 
     async def get(self, tenant: str, id: str) -> Endpoint | None:
         return (await self._shelf.get(name_of(tenant, id))).value
@@ -110,7 +111,7 @@ class Directory:
         """All of them: each tenant's, by their ids."""
         found: defaultdict[str, dict[str, Endpoint]] = defaultdict(dict)
         for name, endpoint in self._mirror.values.items():
-            tenant, _, id = name.partition("-")
+            tenant, _, id = name.partition(".")
             found[tenant][id] = endpoint
         return found
 
@@ -121,5 +122,5 @@ def is_endpoint(id: str) -> bool:
 
 
 def name_of(tenant: str, id: str) -> str:
-    """What an endpoint's setting is called; no tenant's token has a dash."""
-    return f"{tenant}-{id}"
+    """What an endpoint's setting is called: two tokens, so that a tenant's are found without looking at the others'."""
+    return f"{tenant}.{id}"

@@ -41,7 +41,7 @@ class Entry(Generic[M]):
 
 
 class Shelf(Generic[M]):
-    """One kind of setting, each under a name that is one token of a subject.
+    """One kind of setting, each under a name that is one token of a subject, or several.
 
     Reads show what the leader has, so what was stored before is seen. Everything raises Unanswered.
     """
@@ -101,7 +101,7 @@ class Shelf(Generic[M]):
         return self._entry(found["subject"], base64.b64decode(found.get("data", "")), int(found["seq"]))
 
     def _entry(self, subject: str, data: bytes, seq: int) -> Entry[M]:
-        name = subject.rpartition(".")[2]
+        name = subject.removeprefix(setting_subject(self._name, ""))
         try:
             return Entry(name, self._model.model_validate_json(data) if data else None, seq)
         except ValidationError as error:
