@@ -44,6 +44,9 @@ LOOK_S = 1.0
 """How often is looked for deliveries that others have made or replayed, and for what became of endpoints."""
 
 PAUSE_S = 0.5
+ASIDE_S = 300.0
+"""How long a delivery is left that could not even be tried, in seconds."""
+
 MOST_WAIT_S = 86_400.0
 """How long a receiver may ask to be left alone, in seconds."""
 
@@ -128,8 +131,11 @@ class Postman:
     async def run(self) -> None:
         """Work until cancelled; what is under way then is tried again by whoever is next."""
         reading = asyncio.create_task(self._keep_reading())
+        reading.add_done_callback(lambda _: self._news.set())
         try:
             while not self._closing:
+                if reading.done():
+                    reading.result()  # what breaks it ends the postman
                 self._news.clear()
                 soonest = self._start_what_is_due()
                 wait = None if soonest is None else max(0.0, soonest - self._now().timestamp())
@@ -224,10 +230,19 @@ class Postman:
             lane.under_way -= 1
             self._under_way[lane.tenant] -= 1
             self._attempts.discard(task)
+            if not task.cancelled() and (error := task.exception()):
+                self._put_aside(lane, due, error)
             self._news.set()
 
         self._attempts.add(task)
         task.add_done_callback(end)
+
+    def _put_aside(self, lane: Lane, due: Waiting, error: BaseException) -> None:
+        """A bug of ours that one delivery finds is not to keep the others from being carried."""
+        said = {"delivery": due.key[2], "error": f"{type(error).__name__}: {error}"}
+        log.error("a delivery cannot be tried", extra={"action": "delivery_broken", **said}, exc_info=error)
+        later = self._now().timestamp() + ASIDE_S
+        heapq.heappush(lane.waiting, Waiting(later, due.seq, due.key))
 
     async def _attempt(self, due: Waiting) -> None:
         tenant, endpoint, id = due.key

@@ -354,6 +354,42 @@ async def test_an_actor_that_is_stopped_lets_what_is_under_way_end_and_begins_no
         assert len(receiver.got) == 2
 
 
+async def test_a_delivery_that_cannot_even_be_tried_keeps_no_other_from_being_carried(
+    r1: Servers, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postman, "ASIDE_S", 0.05)
+    sign, broken = Secrets.sign, asyncio.Event()
+
+    def breaks_once(secrets: Secrets, id: str, body: str, at: datetime) -> str:
+        if broken.is_set():
+            return sign(secrets, id, body, at)
+        broken.set()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Secrets, "sign", breaks_once)
+    with watched_actions() as actions:
+        async with receiving() as receiver, carried(r1):
+            await desk.endpoint(receiver.url)
+            jobs = {await desk.completed() for _ in range(3)}
+            got = await receiver.times(3)
+    assert actions.count("delivery_broken") == 1
+    assert {json.loads(one.body)["data"]["id"] for one in got} == jobs
+
+
+@pytest.mark.usefixtures("desk")
+async def test_an_actor_that_can_read_nothing_any_more_ends_so_that_serve_makes_another(
+    r1: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def breaks(*_: object, **__: object) -> None:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(Hooks, "after", breaks)
+    with pytest.raises(ExceptionGroup) as raised:
+        async with asyncio.timeout(BACKSTOP_S):
+            await webhooks.Webhooks(settings_for(r1)).run()
+    assert raised.group_contains(RuntimeError, match="a bug")
+
+
 async def test_what_is_not_public_is_not_asked_and_the_log_says_how_it_would_be(r1: Servers, desk: Desk) -> None:
     async with receiving() as canary, carried(r1, allow=""):
         id, _ = await desk.endpoint(canary.url)
