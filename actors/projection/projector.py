@@ -14,6 +14,7 @@ from actors.contracts.subjects import DEAD, DONE, Subject, facts
 from actors.journal import Journal, Unanswered
 from actors.journal.connection import ApiError
 from actors.journal.journal import PatientJournal
+from actors.journal.read import PAGE
 from actors.journal.topology import FACTS, JOBS, WEEK_S
 from actors.projection.table import Position, Table, TableError
 
@@ -21,6 +22,12 @@ log = logging.getLogger(__name__)
 
 EVERY_S = 2.0
 """How often it is brought forward while nobody asks; who asks for the list does it at once."""
+
+FEW = 32
+"""How many facts are entered at once while nobody asks: it is Python, and requests wait for it."""
+
+EASE = 20
+"""What is entered while nobody asks is followed by a pause so many times as long."""
 
 REST = 50
 """A look for what was forgotten is followed by a rest so many times as long: the server lists all that has ended."""
@@ -45,11 +52,13 @@ class Projector:
 
     async def run(self, journals: PatientJournal) -> None:
         """Bring the table forward every few seconds, until cancelled."""
-        complained = False
+        complained, pause = False, EVERY_S
         while True:
-            await asyncio.sleep(EVERY_S)
+            await asyncio.sleep(pause)
+            began, pause = time.monotonic(), EVERY_S
             try:
-                await self.bring_forward(await journals.connected(EVERY_S))
+                if await self.bring_forward(await journals.connected(EVERY_S), at_once=False):
+                    pause = EASE * (time.monotonic() - began)
                 complained = False
             except (Unanswered, ApiError) as error:
                 log.info("the list of jobs waits", extra={"action": "projection_waits", "reason": str(error)})
@@ -58,21 +67,24 @@ class Projector:
                     log.error("the list of jobs is not kept", extra={"action": "no_projection", "reason": str(error)})
                 complained = True
 
-    async def bring_forward(self, journal: Journal) -> None:
-        """Enter all that there is by now, and strike out what is not there any more.
+    async def bring_forward(self, journal: Journal, *, at_once: bool = True) -> bool:
+        """Enter all that there is by now, or a few facts, and strike out what is not there any more.
 
-        Raises Unanswered, ApiError or TableError.
+        Whether there is more. Raises Unanswered, ApiError or TableError.
         """
         async with self._turn:
             info = await journal.signals.api(f"STREAM.INFO.{JOBS}")
             position = await self._sure(journal, info)
-            while page := await journal.reader.after(FACTS, position.seq):
+            while page := await journal.reader.after(FACTS, position.seq, most=PAGE if at_once else FEW):
                 after = Position(page[-1].seq, position.log, digest(page[-1].data))
                 if await self._table.aside(self._table.bring_forward, page, position, after):
                     position = after
                 else:
                     position = await self._table.aside(self._table.position)  # another process has been at it
+                if not at_once and len(page) == FEW:
+                    return True
             await self._sweep(journal, info["state"])
+            return False
 
     async def behind(self, journal: Journal) -> int:
         """How many facts the table does not know yet. Raises Unanswered or TableError."""

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -67,13 +67,14 @@ class Table:
     """Keeps the entries of all jobs in a file. Whatever is wrong with the file, it is made anew, and filled again.
 
     Nothing is lost with it. Who brings it forward says from where: of two that do, one finds that it was done. What
-    takes long takes turns on a thread of its own, so that nothing else in the process waits for the file. Raises
-    TableError when the file cannot be written.
+    takes long takes turns on a thread of its own, so that nothing else in the process waits for the file, which stays
+    open: with the last that closes it goes a sync. Raises TableError when the file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / FILE
         self._thread = ThreadPoolExecutor(1, "jobs-table")
+        self._kept: tuple[int, sqlite3.Connection] | None = None
 
     async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do this on the table's own thread, after what was asked of it before."""
@@ -146,21 +147,41 @@ class Table:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(self._connected()) as table:
-                yield table
+            yield self._connection()
         except sqlite3.DatabaseError as error:
+            self._leave()
             if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
                 why = f"the list of jobs cannot be kept in {self._path}: {error}; allow it there"
                 raise TableError(why) from error
             self._discard()
             raise TableError(f"the list of jobs in {self._path} was damaged; it is made anew: {error}") from error
 
+    def _connection(self) -> sqlite3.Connection:
+        """The file that is there now: it may have been made anew by another process."""
+        if self._kept and self._kept[0] != self._inode():
+            self._leave()
+        if self._kept is None:
+            table = self._connected()
+            self._kept = (self._inode(), table)
+        return self._kept[1]
+
+    def _inode(self) -> int:
+        try:
+            return self._path.stat().st_ino
+        except OSError:
+            return 0
+
+    def _leave(self) -> None:
+        if self._kept:
+            self._kept[1].close()
+            self._kept = None
+
     def _connected(self) -> sqlite3.Connection:
         try:
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise TableError(f"the list of jobs cannot be kept in {self._path}: {error.strerror}") from error
-        table = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None)
+        table = sqlite3.connect(self._path, timeout=BUSY_S, isolation_level=None, check_same_thread=False)
         try:
             # It can be made again from the log, so nobody waits for the disk but at a checkpoint. Without that a power
             # cut could keep the position and lose jobs from before it. Source: sqlite.org/pragma.html, synchronous
@@ -175,6 +196,7 @@ class Table:
         return table
 
     def _discard(self) -> None:
+        self._leave()
         for name in (FILE, f"{FILE}-wal", f"{FILE}-shm"):
             self._path.with_name(name).unlink(missing_ok=True)
 
