@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
+import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import TracebackType
 from typing import Self
 
@@ -28,7 +31,11 @@ Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
 WITHIN_S = 10.0
 MOST_BYTES = 256 << 10
+MOST_PORT = (1 << 16) - 1
 HEADERS = {"user-agent": "headrace", "accept": "*/*", "accept-encoding": "identity", "connection": "close"}
+
+_HOST = re.compile(rb"[A-Za-z0-9._:-]+")
+"""A name or an address. What else httpx takes for a host, others that read the same URL break on."""
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _INSIDE: tuple[Network, ...] = (
@@ -100,7 +107,10 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 
 
 class Egress:
-    """Makes requests, to public addresses and to the networks that are allowed. An async context manager."""
+    """Makes requests, to public addresses and to the networks that are allowed. An async context manager.
+
+    Of an answer no more than `most_bytes` are read; with 0 it is the status and the headers, whatever comes after them.
+    """
 
     def __init__(
         self,
@@ -143,10 +153,11 @@ class Egress:
         asked = checked(url)
         sent = [("host", asked.netloc.decode()), *HEADERS.items(), *(headers or {}).items()]
         guarded = _Guarded(self._addresses, self._connect or httpcore.AnyIOBackend())
+        tls = self._tls if asked.scheme == "https" else None
         try:
             async with (
                 asyncio.timeout(self._within),
-                httpcore.AsyncConnectionPool(network_backend=guarded, retries=0) as pool,
+                httpcore.AsyncConnectionPool(tls, network_backend=guarded, retries=0) as pool,
                 pool.stream(method, str(asked), headers=sent, content=content) as response,
             ):
                 return await self._read(response)
@@ -155,8 +166,15 @@ class Egress:
         except (httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError) as error:
             raise EgressError(f"{asked.host} could not be asked: {error or type(error).__name__}") from error
 
+    @cached_property
+    def _tls(self) -> ssl.SSLContext:
+        """Made once: it reads every authority that there is, and nothing else runs meanwhile."""
+        return httpcore.default_ssl_context()
+
     async def _read(self, response: httpcore.Response) -> Answer:
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+        if not self._most_bytes:
+            return Answer(response.status, headers)
         if (coding := headers.get("content-encoding", "identity")) != "identity":
             raise EgressError(f"the answer is compressed ({coding}), which was not asked for")
         body = bytearray()
@@ -188,12 +206,15 @@ def checked(url: str) -> httpx.URL:
     """The URL, if it is one that may be asked at all, wherever it leads. Raises EgressRefused."""
     try:
         asked = httpx.URL(url)
+        host = asked.host
     except (httpx.InvalidURL, UnicodeError) as error:
         raise EgressRefused(f"{url[:200]!r} is no URL: {error}") from error
-    if asked.scheme not in ("http", "https") or not asked.host:
+    if asked.scheme not in ("http", "https") or not host:
         raise EgressRefused(f"{url[:200]!r} is not asked: only http and https with a host are")
     if asked.userinfo:
-        raise EgressRefused(f"a URL for {asked.host} has a name or a password in it; it is not asked")
+        raise EgressRefused(f"a URL for {host} has a name or a password in it; it is not asked")
+    if not _HOST.fullmatch(asked.raw_host) or not 0 < (1 if asked.port is None else asked.port) <= MOST_PORT:
+        raise EgressRefused(f"{url[:200]!r} is not asked: no host has such a name, or no port such a number")
     return asked.copy_with(fragment=None)
 
 

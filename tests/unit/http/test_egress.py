@@ -203,6 +203,15 @@ async def test_a_large_answer_is_cut_and_says_so() -> None:
     assert (len(answer.body), answer.cut) == (1_000, True)
 
 
+async def test_where_nothing_is_read_an_answer_counts_however_long_slow_or_packed_it_is() -> None:
+    async with a_site() as site:
+        site.answer, site.closes = b"HTTP/1.1 204 OK\r\ncontent-encoding: gzip\r\nretry-after: 1\r\n\r\n", False
+        answer = await Egress(LOOPBACK, most_bytes=0).get(f"http://127.0.0.1:{site.port}/")
+        assert (answer.status, answer.headers["retry-after"]) == (204, "1")
+        site.answer = b"HTTP/1.1 200 OK\r\ncontent-encoding: gzip\r\ncontent-length: 10\r\n\r\nslow"
+        assert (await Egress(LOOPBACK, most_bytes=0).get(f"http://127.0.0.1:{site.port}/")).status == 200
+
+
 async def test_an_answer_that_never_ends_is_given_up() -> None:
     async with a_site() as site:
         site.answer, site.closes = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nslow", False
@@ -247,8 +256,10 @@ async def test_an_address_does_not_stand_in_for_a_certificate(tmp_path: Path) ->
     server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=a_certificate(tmp_path))
     async with server:
         port = server.sockets[0].getsockname()[1]
-        with pytest.raises(EgressError, match="certificate verify failed"):
-            await Egress(LOOPBACK, resolve=resolve).get(f"https://inside.example:{port}/")
+        egress = Egress(LOOPBACK, resolve=resolve)
+        for _ in range(2):
+            with pytest.raises(EgressError, match="certificate verify failed"):
+                await egress.get(f"https://inside.example:{port}/")
     assert not asked
 
 
@@ -271,6 +282,13 @@ async def test_a_body_can_be_sent() -> None:
         ("//example.com", "only http and https"),
         ("http://user:word@example.com/", "a name or a password"),
         ("http://[::1/", "is no URL"),
+        ("http://xn--a/", "is no URL"),
+        ("http://a]/", "no host has such a name"),
+        ("http://a[b]/", "no host has such a name"),
+        ("http://a%00b/", "no host has such a name"),
+        ("http://example.com:65536/", "no port such a number"),
+        ("http://example.com:-1/", "no port such a number"),
+        ("http://example.com:0/", "no port such a number"),
         ("gopher://127.0.0.1", "only http and https"),
     ],
 )
