@@ -14,11 +14,10 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from random import Random
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 from actors.contracts.delivery import SCHEDULE, Attempt, Delivery
 from actors.contracts.webhook import Endpoint, Secrets
-from actors.http.egress import Answer, Egress, EgressError, EgressRefused
+from actors.http.egress import Answer, Egress, EgressError, EgressRefused, checked
 from actors.journal.connection import Unanswered
 from actors.journal.endpoints import OF_JOBS, Directory, Endpoints
 from actors.journal.hooks import Hooks, Kept
@@ -31,9 +30,6 @@ log = logging.getLogger(__name__)
 
 WITHIN_S = 20.0
 """How long an attempt may take, in seconds. Source: Standard Webhooks 1.0.0, 15 to 30 s."""
-
-MOST_BYTES = 64 << 10
-"""How much of an answer is read; nothing is made of it."""
 
 AT_ONCE = 64
 OF_A_TENANT = 16
@@ -178,7 +174,7 @@ class Postman:
 
     def _lane(self, kept: Kept) -> Lane:
         own = kept.delivery.url
-        key = kept.tenant, kept.endpoint if own is None else f"{OF_JOBS} {urlsplit(own).netloc}"
+        key = kept.tenant, kept.endpoint if own is None else f"{OF_JOBS} {_host(own)}"
         return self._lanes.setdefault(key, Lane(kept.tenant, kept.endpoint))
 
     def _start_what_is_due(self) -> float | None:
@@ -288,9 +284,9 @@ class Postman:
         if refused:
             return delivery.refused(attempt, NOT_ALLOWED)
         if answer and answer.status == GONE:
-            if delivery.url is None:
-                await _patiently(partial(self._disable, kept.tenant, kept.endpoint))
-            return delivery.refused(attempt, GONE_WHY)
+            disable = partial(self._disable, kept.tenant, kept.endpoint, url)
+            if delivery.url is not None or await _patiently(disable):
+                return delivery.refused(attempt, GONE_WHY)
         least = asked_to_wait(answer, self._now())
         return delivery.tried(attempt, self._schedule, luck=self._rng.random(), least=least)
 
@@ -303,15 +299,21 @@ class Postman:
         }
         return await self._egress.request("POST", url, content=delivery.body.encode(), headers=headers)
 
-    async def _disable(self, tenant: str, id: str) -> None:
-        """Source: Standard Webhooks 1.0.0, whoever answers 410 wants to hear nothing more."""
+    async def _disable(self, tenant: str, id: str, url: str) -> bool:
+        """Whether nothing more is to be sent to it; one that leads elsewhere since did not say so itself.
+
+        Source: Standard Webhooks 1.0.0, whoever answers 410 wants to hear nothing more.
+        """
         now = self._now()
 
         def disabled(endpoint: Endpoint) -> Endpoint:
-            return endpoint if endpoint.disabled else endpoint.model_copy(update={"disabled": now, "why": GONE_WHY})
+            if endpoint.disabled or endpoint.url != url:
+                return endpoint
+            return endpoint.model_copy(update={"disabled": now, "why": GONE_WHY})
 
-        await self._endpoints.change(tenant, id, disabled)
+        known = await self._endpoints.change(tenant, id, disabled)
         await self._directory.look(oldest=0.0)
+        return known is None or known.disabled is not None
 
 
 async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
@@ -324,12 +326,20 @@ async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
         await asyncio.sleep(PAUSE_S)
 
 
+def _host(url: str) -> str:
+    """Where a job's own webhook leads, however it is spelled; all that is not asked anyway is one place."""
+    try:
+        return checked(url).netloc.decode()
+    except EgressRefused:
+        return ""
+
+
 def asked_to_wait(answer: Answer | None, now: datetime) -> float:
     """The `Retry-After` of an answer in seconds, 0 without one. Source: RFC 9110, 10.2.3."""
     said = answer.headers.get("retry-after", "") if answer else ""
     if said.isascii() and said.isdecimal():
         return min(float(said[:9]), MOST_WAIT_S)
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         at = parsedate_to_datetime(said)
         return min(max(0.0, ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()), MOST_WAIT_S)
     return 0.0

@@ -18,7 +18,7 @@ from actors.journal.connection import Unanswered
 from actors.journal.endpoints import Directory, Endpoints
 from actors.journal.hooks import STATUS, Hooks
 from actors.journal.journal import Journal
-from actors.postman import MOST_BYTES, WITHIN_S, Postman
+from actors.postman import WITHIN_S, Postman
 from actors.runtime.settings import Settings
 from actors.runtime.writer import Clock, utc_now
 
@@ -90,7 +90,8 @@ class Webhooks:
         """What carries requests outside; None when it is stopped before it could be made."""
         while not self._stopping.is_set():
             try:
-                egress = Egress(within=WITHIN_S, most_bytes=MOST_BYTES).with_settings(self._settings)
+                # What a receiver says beside its status is nothing to us, however long, slow or packed it is.
+                egress = Egress(within=WITHIN_S, most_bytes=0).with_settings(self._settings)
                 return await stack.enter_async_context(egress)
             except HeadraceError as error:
                 log.error("webhooks cannot be carried", extra={"action": "egress_unusable", "reason": str(error)})
