@@ -40,6 +40,9 @@ from actors.journal.shelf import Outdated
 from actors.runtime.writer import Clock
 
 STATUSES: tuple[str, ...] = get_args(Status)
+MOST_LOOKS = 16
+"""A page that is not full after so many goes out as it is: a filter may fit nothing."""
+
 BY_HAND = "somebody disabled it"
 
 
@@ -220,7 +223,7 @@ async def _page(
 ) -> tuple[list[Kept], int | None]:
     """The next deliveries after a position that fit, and where to go on; None when there are no more."""
     found: list[Kept] = []
-    while True:
+    for _ in range(MOST_LOOKS):
         page, last = await hooks.after(position, tenant=tenant, endpoint=endpoint)
         if last is None:
             return found, None
@@ -230,6 +233,7 @@ async def _page(
             if len(found) == limit:
                 return found, kept.seq
         position = last
+    return found, position
 
 
 async def _endpoint(journal: Journal, request: Request) -> Endpoint:

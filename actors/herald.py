@@ -111,7 +111,7 @@ class Herald:
         if not (mine or asks or HOOK in record.data):
             return []
         event = _event(record)
-        origin = await _origin(journal, of, event)
+        origin = await _origin(journal, record, event)
         said = notice(event, origin, of.job, digest(record.data)) if event and origin else None
         if event is None or origin is None or said is None:
             return []
@@ -146,11 +146,14 @@ def _event(record: Record) -> Fact | None:
         return None
 
 
-async def _origin(journal: Journal, of: Subject, event: Fact | None) -> Origin | None:
+async def _origin(journal: Journal, record: Record, event: Fact | None) -> Origin | None:
     """What was asked for. An outcome repeats it; for a question the job's log is read, which is there until it ends."""
     if isinstance(event, Outcome):
         return event.origin
-    records = await journal.reader.job(of.tenant, of.job) if isinstance(event, InputRequired) else []
+    if not isinstance(event, InputRequired):
+        return None
+    of = Subject.parse(record.subject)
+    records = await journal.reader.job(of.tenant, of.job, at_least=record.seq)
     return next((found.origin for one in records if isinstance(found := _event(one), HandOff)), None)
 
 

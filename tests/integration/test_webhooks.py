@@ -17,16 +17,16 @@ from openai import AsyncOpenAI, InvalidWebhookSignatureError
 from standardwebhooks.webhooks import WebhookVerificationError
 from typer.testing import CliRunner
 
-from actors import postman, webhooks
+from actors import endpoints, postman, webhooks
 from actors.cli import app
 from actors.client import AsyncHeadrace
 from actors.contracts.delivery import EXHAUSTED, SCHEDULE, Delivery
-from actors.contracts.events import Cancelled, Completed, DeadLettered, HandOff, InputRequired
+from actors.contracts.events import Cancelled, Completed, DeadLettered, HandOff, InputRequired, Record
 from actors.contracts.messages import Packed
 from actors.contracts.notice import RESPONSES
 from actors.contracts.subjects import LOCAL
 from actors.contracts.webhook import Endpoint, JobHook, Secrets
-from actors.journal import Journal, Unanswered, topology
+from actors.journal import Journal, Reader, Unanswered, topology
 from actors.journal.endpoints import MOST_ENDPOINTS, OF_JOBS, Endpoints
 from actors.journal.hooks import STATUS, Hooks
 from actors.journal.topology import AUDIT, HERALD, JOBS
@@ -221,6 +221,22 @@ async def test_filters_tenants_and_the_time_of_its_making_say_what_an_endpoint_i
         assert len(await desk.deliveries("*", tenant="*")) == 3
         assert len(await desk.deliveries(only)) == 2
         assert mine not in {data["id"] for data in told.values()}
+
+
+async def test_a_question_is_told_though_the_replica_that_is_asked_lags(
+    r1: Servers, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def lags(*_: object, **__: object) -> tuple[list[Record], bool]:
+        return [], False
+
+    async with receiving() as receiver:
+        await desk.endpoint(receiver.url)
+        job = await desk.job()
+        await job.write(InputRequired, stage="write", claim="c", key="k", question="Which mill?", expects={})
+        monkeypatch.setattr(Reader, "page", lags)
+        async with carried(r1):
+            [got] = await receiver.times(1)
+    assert json.loads(got.body)["data"]["id"] == job.address.job
 
 
 async def test_a_jobs_own_webhook_is_signed_with_its_tenants_own_secret(r1: Servers, desk: Desk) -> None:
@@ -420,6 +436,38 @@ async def test_an_endpoint_that_is_gone_is_disabled_and_nothing_more_is_sent_to_
         await desk.until(other, lambda all: bool(all) and all[0].status == "failed")
         assert len(await desk.deliveries(id)) == 1
         assert len(receiver.got) == 2
+
+
+async def test_an_endpoint_that_leads_elsewhere_by_now_is_not_disabled_by_who_is_gone(r1: Servers, desk: Desk) -> None:
+    async with carried(r1, schedule=AT_ONCE), receiving(410) as gone, receiving() as there:
+        gone.opened.clear()
+        id, _ = await desk.endpoint(gone.url)
+        await desk.completed()
+        await gone.times(1)
+        await desk.endpoints.change(LOCAL, id, lambda endpoint: endpoint.model_copy(update={"url": there.url}))
+        gone.opened.set()
+        [delivery] = await desk.until(id, lambda all: all[0].status != "pending")
+        assert [attempt.status for attempt in delivery.attempts] == [410, 200]
+        endpoint = await desk.endpoints.get(LOCAL, id)
+        assert endpoint
+        assert endpoint.disabled is None
+
+
+async def test_a_webhook_that_no_version_should_have_taken_keeps_no_other_from_being_carried(
+    r1: Servers, desk: Desk
+) -> None:
+    odd = ("https://a]/", "https://[::1/", "https://a.example:65536/")
+    for at, url in enumerate(odd):
+        id = f"msg_{'a' * 25}{'abc'[at]}"
+        kept = Delivery(id=id, event="job.failed", body="{}", url=url, created=now(), due=now())
+        assert await desk.hooks.make(LOCAL, OF_JOBS, kept)
+    async with receiving() as receiver, carried(r1):
+        for url in odd:
+            await desk.completed(webhook=JobHook(url=url))
+        job = await desk.completed(webhook=JobHook(url=receiver.url))
+        [got] = await receiver.times(1)
+        assert json.loads(got.body)["data"]["id"] == job
+        await desk.until(OF_JOBS, lambda all: [one.status for one in all].count("failed") == 2 * len(odd))
 
 
 async def test_what_waits_for_an_endpoint_ends_when_that_is_deleted_or_disabled(r1: Servers, desk: Desk) -> None:
@@ -692,7 +740,8 @@ async def test_over_http_a_job_names_its_own_webhook(r1: Servers) -> None:
 
 async def test_over_http_what_no_endpoint_can_be_is_refused_by_name(http: httpx.AsyncClient) -> None:
     too_long = "https://a.example/" + "a" * 2_048
-    for url in ("http://a.example/", "ftp://a.example/", "https://name:word@a.example/", "https://", too_long):
+    odd = ("https://a]/", "https://a.example:65536/")
+    for url in ("http://a.example/", "ftp://a.example/", "https://name:word@a.example/", "https://", too_long, *odd):
         answer = await http.post(HOOKS_PATH, json={"url": url})
         assert (answer.status_code, answer.json()["errors"][0]["pointer"]) == (422, "#/url"), url
         answer = await http.post(KEEP, json={"input": {"data": 1}, "webhook": {"url": url}})
@@ -727,7 +776,9 @@ async def test_over_http_a_tenant_has_so_many_endpoints_at_most(http: httpx.Asyn
     assert "Delete one" in answers[-1].json()["detail"]
 
 
-async def test_over_http_deliveries_come_by_the_page_and_by_their_status(http: httpx.AsyncClient, r1: Servers) -> None:
+async def test_over_http_deliveries_come_by_the_page_and_by_their_status(
+    http: httpx.AsyncClient, r1: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
     id = (await http.post(HOOKS_PATH, json={"url": "https://a.example/"})).json()["id"]
     made = [(await http.post(f"{HOOKS_PATH}/{id}/test")).json()["id"] for _ in range(5)]
     async with opened(r1) as journal:
@@ -744,6 +795,10 @@ async def test_over_http_deliveries_come_by_the_page_and_by_their_status(http: h
     assert seen == [*made[2:], *made[:2]]
     failed = (await http.get(place, params={"status": "failed"})).json()
     assert [one["id"] for one in failed["deliveries"]] == made[:2]
+    monkeypatch.setattr(endpoints, "MOST_LOOKS", 1)
+    short = (await http.get(place, params={"status": "delivered"})).json()
+    assert short["deliveries"] == []
+    assert (await http.get(place, params={"status": "delivered", "cursor": short["next"]})).json()["next"] is None
     for query in ({"status": "lost"}, {"limit": "0"}, {"cursor": "x"}):
         assert (await http.get(place, params=query)).status_code == 400
     for path in (f"{place}/msg_{'a' * 26}/replay", f"{place}/nothing/replay", f"{HOOKS_PATH}/*/deliveries/x/replay"):
