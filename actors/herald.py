@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 CLOCKS_DIFFER = timedelta(seconds=10)
 """An endpoint is told of what happened since it was made; by clocks that may differ by so much."""
 
+CROWDED_S = 60.0
+"""How long an outcome waits whose tenant has no room for more deliveries, before it is looked at again, in seconds."""
+
 AT_ONCE = 32
 """How many deliveries are being stored at a time."""
 
@@ -41,13 +44,23 @@ class Herald:
     """Keeps a delivery for each endpoint that an outcome, or a question, is of interest to.
 
     What it was given is acknowledged when the deliveries are on disk; until then it waits, however long the server or
-    its room takes. Given twice, it makes them once.
+    its room takes. Given twice, it makes them once. What a tenant has no room for waits in the log, and holds up nobody
+    else's.
     """
 
-    def __init__(self, directory: Directory, hooks: Hooks, made: Callable[[Kept], None], *, now: Clock) -> None:
+    def __init__(
+        self,
+        directory: Directory,
+        hooks: Hooks,
+        made: Callable[[Kept], None],
+        has_room: Callable[[str], bool],
+        *,
+        now: Clock,
+    ) -> None:
         self._directory = directory
         self._hooks = hooks
         self._made = made
+        self._has_room = has_room
         self._now = now
 
     async def run(self, journal: Journal, *, replicas: int) -> None:
@@ -57,7 +70,7 @@ class Herald:
         try:
             while True:
                 try:
-                    batch = await outcomes.next()
+                    batch = await self._fitting(outcomes, await outcomes.next())
                 except Unanswered as error:
                     log.info("outcomes cannot be had", extra={"action": "outcomes_retry", "reason": str(error)})
                     await journal.wait_until_up()
@@ -71,6 +84,18 @@ class Herald:
             await outcomes.close()
             for _, ack in batch:
                 await outcomes.again(ack)
+
+    async def _fitting(
+        self, outcomes: Outcomes, given: Sequence[tuple[Record | None, str]]
+    ) -> list[tuple[Record | None, str]]:
+        """What is left of a batch when all that there is no room for just now is put off."""
+        fitting = []
+        for record, ack in given:
+            if record is None or self._has_room(Subject.parse(record.subject).tenant):
+                fitting.append((record, ack))
+            else:
+                await outcomes.again(ack, CROWDED_S)
+        return fitting
 
     async def _tell_all(self, journal: Journal, records: Sequence[Record]) -> None:
         pause, left = FIRST_PAUSE_S, list(records)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -22,6 +22,7 @@ from actors.journal.connection import Unanswered
 from actors.journal.endpoints import OF_JOBS, Directory, Endpoints
 from actors.journal.hooks import Hooks, Kept
 from actors.journal.shelf import Outdated
+from actors.journal.topology import MOST_DELIVERIES
 from actors.runtime.writer import Clock
 
 T = TypeVar("T")
@@ -35,6 +36,10 @@ AT_ONCE = 64
 OF_A_TENANT = 16
 TO_AN_ENDPOINT = 4
 """How many attempts are under way at most; to an endpoint, or to a host where jobs have named their own."""
+
+MOST_OF_A_TENANT = MOST_DELIVERIES // 4
+"""About how many of a tenant's deliveries wait at most. What else is to be told of its jobs waits in the log, so that
+receivers which take nothing for days leave room for those of the other tenants."""
 
 LOOK_S = 1.0
 """How often is looked for deliveries that others have made or replayed, and for what became of endpoints."""
@@ -100,7 +105,7 @@ class Postman:
         self._rng = rng
         self._schedule = schedule
         self._lanes: dict[LaneKey, Lane] = {}
-        self._newest: dict[Key, int] = {}
+        self._newest: defaultdict[str, dict[Key, int]] = defaultdict(dict)
         self._attempts: set[asyncio.Task[None]] = set()
         self._under_way: Counter[str] = Counter()
         self._position = 0
@@ -110,16 +115,21 @@ class Postman:
     @property
     def waiting(self) -> int:
         """How many deliveries have not ended."""
-        return len(self._newest)
+        return sum(map(len, self._newest.values()))
+
+    def has_room(self, tenant: str) -> bool:
+        """Whether more deliveries of a tenant may be made."""
+        return len(self._newest.get(tenant, ())) < MOST_OF_A_TENANT
 
     def take(self, kept: Kept) -> None:
         """See to a delivery as it is kept now; what was known of it before counts no more."""
-        if self._newest.get(kept.key, 0) >= kept.seq:
+        newest = self._newest[kept.tenant]
+        if newest.get(kept.key, 0) >= kept.seq:
             return
         if kept.delivery.due is None:
-            self._newest.pop(kept.key, None)
+            newest.pop(kept.key, None)
             return
-        self._newest[kept.key] = kept.seq
+        newest[kept.key] = kept.seq
         lane = self._lane(kept)
         heapq.heappush(lane.waiting, Waiting(kept.delivery.due.timestamp(), kept.seq, kept.key))
         self._news.set()
@@ -206,7 +216,8 @@ class Postman:
 
     def _due(self, lane: Lane, now: float) -> Waiting | None:
         """The first delivery of a lane, if it is due; where nobody is to be told any more, all of them are."""
-        while lane.waiting and self._newest.get(lane.waiting[0].key) != lane.waiting[0].seq:
+        newest = self._newest[lane.tenant]
+        while lane.waiting and newest.get(lane.waiting[0].key) != lane.waiting[0].seq:
             heapq.heappop(lane.waiting)  # it is another by now, and waits elsewhere
         first = lane.waiting[0] if lane.waiting else None
         return first if first and (first.due <= now or self._is_over(lane)) else None
@@ -252,7 +263,7 @@ class Postman:
                 return
             except Outdated:  # replayed meanwhile, or this very change was stored and its answer lost
                 kept = await _patiently(partial(self._hooks.get, tenant, endpoint, id))
-        self._newest.pop(due.key, None)
+        self._newest[tenant].pop(due.key, None)
         if kept:
             self.take(kept)
 

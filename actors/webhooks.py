@@ -71,7 +71,7 @@ class Webhooks:
         hooks, directory = Hooks(journal.appends), Directory(journal.signals)
         endpoints = Endpoints(journal.signals)
         postman = Postman(egress, directory, endpoints, hooks, now=self._now, rng=self._rng, schedule=self._schedule)
-        herald = Herald(directory, hooks, postman.take, now=self._now)
+        herald = Herald(directory, hooks, postman.take, postman.has_room, now=self._now)
         await until_there(journal, self._settings.nats_replicas)
         await journal.signals.answer(STATUS, lambda _: json.dumps({"waiting": postman.waiting}).encode())
         async with asyncio.TaskGroup() as group:

@@ -70,9 +70,9 @@ class Outcomes:
         """It is told, or nobody is to be told. When that is lost, it is given out again."""
         await self._acks.done(ack)
 
-    async def again(self, ack: str) -> None:
-        """Give it out again, to anybody."""
-        await self._acks.again(ack)
+    async def again(self, ack: str, delay: float = 0.0) -> None:
+        """Give it out again, to anybody, after `delay` seconds."""
+        await self._acks.again(ack, delay)
 
     async def _pull(self) -> None:
         ask = {"batch": BATCH, "expires": int(STANDING_S * NS), "idle_heartbeat": int(HEARTBEAT_S * NS)}

@@ -17,7 +17,7 @@ from openai import AsyncOpenAI, InvalidWebhookSignatureError
 from standardwebhooks.webhooks import WebhookVerificationError
 from typer.testing import CliRunner
 
-from actors import endpoints, postman, webhooks
+from actors import endpoints, herald, postman, webhooks
 from actors.cli import app
 from actors.client import AsyncHeadrace
 from actors.contracts.delivery import EXHAUSTED, SCHEDULE, Delivery
@@ -590,6 +590,29 @@ async def test_where_there_is_no_room_for_deliveries_they_wait_and_none_is_lost(
                 await desk.until_behind(0)
     assert {json.loads(one.body)["data"]["id"] for one in got} == jobs
     assert len(got) == 5
+
+
+async def test_a_tenant_whose_receivers_take_nothing_leaves_room_for_the_others(
+    r1: Servers, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "MOST_DELIVERIES", 4)
+    monkeypatch.setattr(postman, "MOST_OF_A_TENANT", 2)
+    monkeypatch.setattr(herald, "CROWDED_S", 0.1)
+    async with receiving(500) as broken, receiving() as receiver, carried(r1, schedule=NEVER):
+        id, _ = await desk.endpoint(broken.url, tenant="rival")
+        await desk.completed("rival")
+        await desk.until(id, lambda all: len(all) == 1, "rival")
+        await desk.completed("rival")
+        await desk.until(id, lambda all: len(all) == 2, "rival")
+        for _ in range(3):
+            await desk.completed("rival")
+        await desk.endpoint(receiver.url)
+        for _ in range(2):
+            await desk.completed()
+        await receiver.times(2)
+        assert len(await desk.deliveries(id, "rival")) == 2
+        await desk.endpoints.remove("rival", id)
+        await desk.until_behind(0)  # they were put off, and not lost
 
 
 async def test_what_has_ended_is_forgotten_first_and_what_waits_never(r1: Servers, desk: Desk) -> None:
