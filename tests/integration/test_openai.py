@@ -442,7 +442,7 @@ async def test_every_error_under_these_paths_is_one_of_openai(r1: Servers) -> No
             ("GET", "/responses/resp_x", None, 404, "response_not_found"),
             ("GET", f"/responses/{'a' * 26}", None, 404, "response_not_found"),
             ("GET", f"/responses/resp_{'a' * 26}?stream=true&starting_after=x", None, 400, "invalid_value"),
-            ("GET", f"/responses/resp_{'a' * 26}/input_items", None, 404, "not_found"),
+            ("GET", f"/responses/resp_{'a' * 26}/input_items", None, 404, "response_not_found"),
             ("PUT", "/responses", None, 405, "bad_method"),
             ("GET", "/chat/completions", None, 405, "bad_method"),
         ]

@@ -132,7 +132,7 @@ async def test_one_model_drafts_and_another_checks(running: Installation) -> Non
 
 
 def test_the_client_that_readme_shows_works(running: Installation, capsys: pytest.CaptureFixture[str]) -> None:
-    code = block("headrace.submit(")
+    code = block("from actors.client import Headrace\n")
     exec(compile(code.replace("http://127.0.0.1:8000", running.url), "README.md", "exec"), {})
     assert "'sources': ['mills/tailrace'" in capsys.readouterr().out
 
