@@ -170,17 +170,15 @@ class Review:
         pipeline, stage, kind = self._taker(letter)
         packed = Packed.of(_message(kind, letter.event.input.body if wish.input is None else wish.input))
         said = json.dumps({"redriven_from": letter.job, "input": packed.body}, sort_keys=True, separators=(",", ":"))
-        origin = Origin(
-            pipeline=pipeline.name,
-            version=pipeline.version,
-            fingerprint=digest(said.encode()),
-            created=now,
-            deadline=now + (old.deadline - old.created),
-            metadata=old.metadata,
-            redriven_from=letter.job,
-            door=old.door,
-            webhook=old.webhook,
-        )
+        asked = {
+            "pipeline": pipeline.name,
+            "version": pipeline.version,
+            "fingerprint": digest(said.encode()),
+            "created": now,
+            "deadline": now + (old.deadline - old.created),
+            "redriven_from": letter.job,
+        }
+        origin = old.model_copy(update=asked)
         return HandOff(n=1, by=author(request), at=now, stage=stage.name, origin=origin, message=packed)
 
     def _taker(self, letter: Letter) -> tuple[Pipeline, Stage, type[Message]]:

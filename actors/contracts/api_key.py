@@ -10,7 +10,7 @@ import secrets
 from datetime import datetime
 from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict
+from actors.contracts.carried import Carried
 
 PREFIX = "hrk_"
 """What every key begins with, so that one that has leaked can be found: `hrk_[a-z2-7]{10}_[a-z2-7]{46}`."""
@@ -26,13 +26,11 @@ class NewKey(NamedTuple):
     text: str
 
 
-class ApiKey(BaseModel):
+class ApiKey(Carried):
     """What is kept of a key: whose it is and how long it is good, but not the key itself.
 
     200 random bits need no slow hash.
     """
-
-    model_config = ConfigDict(frozen=True)
 
     tenant: str
     digest: str

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from actors.contracts.carried import Carried
 from actors.contracts.envelope import Instant
 
 Status = Literal["pending", "delivered", "failed"]
@@ -24,10 +23,8 @@ MOST_ATTEMPTS = 50
 EXHAUSTED = "it was tried as often as it may be"
 
 
-class Attempt(BaseModel):
+class Attempt(Carried):
     """One try: when it began, how many seconds it took, and what was answered, or went wrong."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     at: Instant
     took: float
@@ -40,14 +37,12 @@ class Attempt(BaseModel):
         return self.status is not None and 200 <= self.status < 300
 
 
-class Delivery(BaseModel):
+class Delivery(Carried):
     """What is kept of a delivery. Its `id` is the `webhook-id`, and its `body` is what is signed, at every attempt.
 
     `url` is that of a job's own webhook; an endpoint's stands with the endpoint. It is tried when it is `due`, `tries`
     times since it was made or replayed. Once it has ended, `reason` says why it is not delivered.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     v: int = 1
     id: str

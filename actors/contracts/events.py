@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
+from actors.contracts.carried import Carried
 from actors.contracts.envelope import Envelope, Fact, Instant
 from actors.contracts.errors import Failure, HeadraceError
 from actors.contracts.generation import FinishReason, JsonSchema, Usage
@@ -16,15 +17,13 @@ from actors.contracts.subjects import ASK, DEAD, PUT_OFF, Kind
 from actors.contracts.webhook import JobHook
 
 
-class Origin(BaseModel):
+class Origin(Carried):
     """What was asked for, repeated in every hand-off and outcome so that the fold of any tail is valid.
 
     `fingerprint` is the digest of the canonical request; `deadline` is when the job must have its outcome;
     `redriven_from` is the dead letter that it was made of; `door` is which of OpenAI's ways it came by, if any;
     `webhook` is told what becomes of it.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     pipeline: str
     version: str

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from actors.contracts.carried import Carried
 from actors.contracts.subjects import SHARES
 
 LIMITS = "limits"
@@ -17,7 +18,7 @@ HEAVIEST = 1_000.0
 AtLeastOne = Annotated[int, Field(ge=1)]
 
 
-class Limits(BaseModel):
+class Limits(Carried):
     """What a tenant may have; None is no limit. Nobody has to be given any.
 
     Where jobs of several tenants wait in a lane, they are started in proportion to `weight`. `jobs_per_minute` are
@@ -25,8 +26,6 @@ class Limits(BaseModel):
     `tokens_per_minute`. `readers` is how many streams it may have open in one process. `share` is which share of the
     lanes the tenant is in; without one its first job gives it one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     weight: Annotated[float, Field(gt=0, le=HEAVIEST)] = 1.0
     share: Annotated[int, Field(ge=1, le=SHARES)] | None = None

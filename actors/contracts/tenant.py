@@ -6,17 +6,14 @@ import base64
 import hashlib
 import re
 
-from pydantic import BaseModel, ConfigDict
-
+from actors.contracts.carried import Carried
 from actors.contracts.subjects import is_tenant
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
-class Tenant(BaseModel):
+class Tenant(Carried):
     """What is kept of a tenant, under its token."""
-
-    model_config = ConfigDict(frozen=True)
 
     name: str
 

@@ -10,7 +10,9 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from actors.contracts.carried import Carried
 
 PREFIX = "whsec_"
 """What every secret begins with. Source: Standard Webhooks 1.0.0."""
@@ -47,22 +49,18 @@ MOST_URL = 2_048
 Url = Annotated[str, Field(min_length=1, max_length=MOST_URL)]
 
 
-class Secret(BaseModel):
+class Secret(Carried):
     """A secret as it is shown, and until when it signs; None: until it is rotated."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     text: str
     until: datetime | None = None
 
 
-class Secrets(BaseModel):
+class Secrets(Carried):
     """What deliveries are signed with, the newest first.
 
     They are kept as they are, because whoever signs has to have them: an HMAC knows no digest of its key.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     each: tuple[Secret, ...]
 
@@ -84,7 +82,7 @@ class Secrets(BaseModel):
         ends = now + OVERLAP
         older = [one if one.until else one.model_copy(update={"until": ends}) for one in self.each]
         good = [one for one in older if one.until and one.until > now]
-        return Secrets(each=(_new(), *good)[:MOST_SECRETS])
+        return self.model_copy(update={"each": (_new(), *good)[:MOST_SECRETS]})
 
     def sign(self, id: str, body: str, now: datetime) -> str:
         """The `webhook-signature` of a delivery that is sent now: one for each secret that is good, space-separated.
@@ -95,13 +93,11 @@ class Secrets(BaseModel):
         return " ".join(_signature(one.text, signed) for one in self.each if one.until is None or one.until > now)
 
 
-class Endpoint(BaseModel):
+class Endpoint(Carried):
     """What is kept of an endpoint. It is told of events that one of `events` fits, from when it was created on.
 
     While it is `disabled` it is told of nothing, and `why` says why.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     url: str
     events: tuple[str, ...] = EVERYTHING
@@ -115,10 +111,8 @@ class Endpoint(BaseModel):
         return self.disabled is None and fits(self.events, event)
 
 
-class JobHook(BaseModel):
+class JobHook(Carried):
     """Where what becomes of one job is told, as it was said when the job was submitted."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     url: str
     events: tuple[str, ...] = EVERYTHING

@@ -39,11 +39,9 @@ def written(name: str) -> bytes:
 @pytest.mark.parametrize("name", KEPT)
 def test_what_is_kept_of_webhooks_is_read_and_written_as_it_was(name: str) -> None:
     data = written(name)
+    newer = data[:-1] + b',"newer":{"a":1}}'
     assert KEPT[name].model_validate_json(data).model_dump_json(exclude_none=True).encode() == data
-    assert (
-        KEPT[name].model_validate_json(data[:-1] + b',"newer":{"a":1}}').model_dump_json(exclude_none=True).encode()
-        == data
-    )
+    assert KEPT[name].model_validate_json(newer).model_dump_json(exclude_none=True).encode() == newer
 
 
 @pytest.mark.parametrize(("kind", "door", "event"), SAID)
