@@ -13,8 +13,9 @@ import re
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from types import TracebackType
 from typing import Self
 
@@ -102,7 +103,14 @@ def _carried(ip: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 async def resolve(host: str, port: int) -> Sequence[str]:
     """What the system's resolver says."""
-    found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM)
+    own = ThreadPoolExecutor(
+        1, "resolve"
+    )  # those that all share are few: names that take long would hold up the others
+    try:
+        found = await asyncio.get_running_loop().run_in_executor(own, ask)
+    finally:
+        own.shutdown(wait=False)
     return [str(address[4][0]) for address in found]
 
 

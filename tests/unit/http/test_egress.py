@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 import ssl
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import httpcore
 import pytest
@@ -306,6 +309,27 @@ async def test_a_name_without_an_address_is_an_error() -> None:
     for resolve in resolvers:
         with pytest.raises(EgressError, match=r"nowhere\.example has no address"):
             await Egress(resolve=resolve).get("http://nowhere.example/")
+
+
+async def test_names_that_are_slow_to_be_found_hold_up_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    given_up, ask = threading.Event(), socket.getaddrinfo
+
+    def asked(host: str, *more: Any, **how: Any) -> Any:
+        if host.endswith("slow.example"):
+            given_up.wait()
+            raise OSError("Name or service not known")
+        return ask(host, *more, **how)
+
+    monkeypatch.setattr(socket, "getaddrinfo", asked)
+    async with a_site() as site:
+        slow = [asyncio.create_task(Egress().get(f"http://{n}.slow.example/")) for n in range(64)]
+        await asyncio.sleep(0)  # all of them ask first
+        try:
+            assert (await Egress(LOOPBACK).get(f"http://127.0.0.1:{site.port}/")).status == 200
+        finally:
+            given_up.set()
+            ends = await asyncio.gather(*slow, return_exceptions=True)
+    assert all(isinstance(end, EgressError) for end in ends)
 
 
 async def test_a_list_that_is_wrong_is_told_where_a_worker_can_wait_for_a_better_one() -> None:
