@@ -26,6 +26,7 @@ from actors.http.paging import page_of
 from actors.http.problem import (
     BAD_PAGE,
     DISABLED,
+    QUOTA,
     TOO_MANY_WEBHOOKS,
     UNKNOWN_DELIVERY,
     UNKNOWN_WEBHOOK,
@@ -44,6 +45,9 @@ MOST_LOOKS = 16
 """A page that is not full after so many goes out as it is: a filter may fit nothing."""
 
 BY_HAND = "somebody disabled it"
+
+LEAVE_S = 60
+"""When to try an endpoint again where there is no room for it, in seconds."""
 
 
 class Subscriptions:
@@ -151,6 +155,7 @@ class Subscriptions:
         id, tenant = request.path_params["id"], caller_of(request).tenant
         async with self._in_time() as journal:
             _expect_enabled(await _endpoint(journal, request))
+            await _expect_room(Hooks(journal.signals), tenant)
             said = trial(id, now := self._now())
             name = delivery_id(digest(new_key().encode()), id)
             delivery = Delivery(id=name, event=said.event, body=said.body, created=now, due=now)
@@ -260,6 +265,12 @@ def _expect_enabled(endpoint: Endpoint) -> None:
     if endpoint.disabled:
         detail = f'It is disabled ({endpoint.why}). Enable it first: PATCH it with {{"disabled": false}}.'
         raise Refusal(DISABLED, detail)
+
+
+async def _expect_room(hooks: Hooks, tenant: str) -> None:
+    if not await hooks.has_room(tenant):
+        detail = "Too many of this tenant's deliveries wait. Delete or disable the webhooks that take none, or wait."
+        raise Refusal(QUOTA, detail, headers={"Retry-After": str(LEAVE_S)})
 
 
 def _json(report: Report, status: int = 200, headers: dict[str, str] | None = None) -> Response:

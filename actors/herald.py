@@ -30,6 +30,9 @@ CLOCKS_DIFFER = timedelta(seconds=10)
 CROWDED_S = 60.0
 """How long an outcome waits whose tenant has no room for more deliveries, before it is looked at again, in seconds."""
 
+ASIDE_S = 300.0
+"""How long an outcome is left that could not even be told, in seconds."""
+
 AT_ONCE = 32
 """How many deliveries are being stored at a time."""
 
@@ -76,9 +79,10 @@ class Herald:
                     await journal.wait_until_up()
                     await until_there(journal, replicas)
                     continue
-                await self._tell_all(journal, [record for record, _ in batch if record])
+                left = await self._tell_all(journal, [record for record, _ in batch if record])
                 while batch:
-                    await outcomes.done(batch.pop()[1])
+                    record, ack = batch.pop()
+                    await (outcomes.again(ack, ASIDE_S) if record in left else outcomes.done(ack))
         finally:
             # Whoever is next does not have to wait for what is let go of here.
             await outcomes.close()
@@ -97,21 +101,22 @@ class Herald:
                 await outcomes.again(ack, CROWDED_S)
         return fitting
 
-    async def _tell_all(self, journal: Journal, records: Sequence[Record]) -> None:
+    async def _tell_all(self, journal: Journal, records: Sequence[Record]) -> list[Record]:
+        """Tell them, however long that takes; those that could not even be told, through a bug of ours."""
         pause, left = FIRST_PAUSE_S, list(records)
         while True:
             try:
                 # Whoever has had an endpoint since before these happened is to be told: so it is looked for after them.
                 await self._directory.look(oldest=0.0)
                 await self._tell_each(journal, left)
-                return
+                return left
             except Unanswered as error:
                 log.warning("deliveries wait", extra={"action": "deliveries_wait", "reason": str(error)})
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 
     async def _tell_each(self, journal: Journal, left: list[Record]) -> None:
-        """Tell what is `left`, of which then only that is left for which there was no answer. Raises Unanswered."""
+        """Tell what is `left`, of which then only that is left which could not be told. Raises Unanswered."""
         endpoints, turns = self._directory.by_tenant(), asyncio.Semaphore(AT_ONCE)
 
         async def tell(record: Record) -> None:
@@ -122,9 +127,15 @@ class Herald:
             left.remove(record)
 
         # All of them are heard out, so that none stores something behind the back of the next round.
-        for failure in await asyncio.gather(*map(tell, tuple(left)), return_exceptions=True):
-            if isinstance(failure, BaseException):
-                raise failure
+        asked = tuple(left)
+        ends = await asyncio.gather(*map(tell, asked), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, Unanswered):
+                raise end
+        for record, error in zip(asked, ends, strict=True):
+            if error:  # a bug that one of them finds is not to keep the others from being told
+                said = {"job": Subject.parse(record.subject).job, "error": f"{type(error).__name__}: {error}"}
+                log.error("an outcome cannot be told", extra={"action": "outcome_broken", **said}, exc_info=error)
 
     async def _deliveries(
         self, journal: Journal, record: Record, endpoints: Mapping[str, Mapping[str, Endpoint]]

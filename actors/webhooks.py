@@ -8,6 +8,7 @@ import json
 import logging
 import secrets
 from collections.abc import Sequence
+from functools import partial
 from random import Random
 
 from actors.contracts.delivery import SCHEDULE
@@ -73,7 +74,7 @@ class Webhooks:
         postman = Postman(egress, directory, endpoints, hooks, now=self._now, rng=self._rng, schedule=self._schedule)
         herald = Herald(directory, hooks, postman.take, postman.has_room, now=self._now)
         await until_there(journal, self._settings.nats_replicas)
-        await journal.signals.answer(STATUS, lambda _: json.dumps({"waiting": postman.waiting}).encode())
+        await journal.signals.answer(STATUS, partial(_said, postman))
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(herald.run(journal, replicas=self._settings.nats_replicas)),
@@ -105,3 +106,8 @@ class Webhooks:
             with contextlib.suppress(Unanswered):
                 await hooks.prune()
             await asyncio.sleep(PRUNE_EVERY_S)
+
+
+def _said(postman: Postman, tenant: bytes) -> bytes:
+    """How many deliveries wait, and whether this tenant may have more."""
+    return json.dumps({"waiting": postman.waiting, "has_room": postman.has_room(tenant.decode())}).encode()

@@ -83,6 +83,7 @@ def paths() -> Json:
                 "Delivery",
                 missing,
                 problem.DISABLED,
+                problem.QUOTA,
                 parameters=[id],
                 status="202",
             )

@@ -9,6 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -28,7 +29,7 @@ KEPT = MOST_DELIVERIES // 2
 may be is for those that have not."""
 
 STATUS = "webhooks"
-"""Where whoever carries deliveries says (beside the log) how many wait."""
+"""Where whoever carries deliveries says (beside the log) how many wait, and whether a tenant has room for more."""
 
 SAID_S = 0.5
 
@@ -140,11 +141,20 @@ class Hooks:
 
     async def waiting(self) -> int | None:
         """How many deliveries have not ended, by whoever carries them; None where nobody does, or nobody knows."""
+        said = await self._said()
+        return int(said["waiting"]) if said else None
+
+    async def has_room(self, tenant: str) -> bool:
+        """Whether a tenant may have more deliveries, by whoever carries them; where nobody does, it may."""
+        said = await self._said(tenant)
+        return said is None or bool(said.get("has_room", True))
+
+    async def _said(self, tenant: str = "") -> dict[str, Any] | None:
         try:
-            waiting: int = json.loads((await self._link.request(STATUS, timeout=SAID_S)).data)["waiting"]
+            said: dict[str, Any] = json.loads((await self._link.request(STATUS, tenant.encode(), timeout=SAID_S)).data)
         except Unanswered:
             return None
-        return waiting
+        return said
 
     async def _put(self, known: Kept, delivery: Delivery) -> Kept:
         subject = hook_subject(known.tenant, known.endpoint, delivery.id)

@@ -23,7 +23,7 @@ from actors.client import AsyncHeadrace
 from actors.contracts.delivery import EXHAUSTED, SCHEDULE, Delivery
 from actors.contracts.events import Cancelled, Completed, DeadLettered, HandOff, InputRequired, Record
 from actors.contracts.messages import Packed
-from actors.contracts.notice import RESPONSES
+from actors.contracts.notice import RESPONSES, notice
 from actors.contracts.subjects import LOCAL
 from actors.contracts.webhook import Endpoint, JobHook, Secrets
 from actors.journal import Journal, Reader, Unanswered, topology
@@ -392,6 +392,30 @@ async def test_a_delivery_that_cannot_even_be_tried_keeps_no_other_from_being_ca
     assert {json.loads(one.body)["data"]["id"] for one in got} == jobs
 
 
+async def test_an_outcome_that_cannot_even_be_told_keeps_no_other_from_being_told(
+    r1: Servers, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(herald, "ASIDE_S", 0.05)
+    broken = asyncio.Event()
+
+    def breaks_once(*of: Any) -> Any:
+        if broken.is_set():
+            return notice(*of)
+        broken.set()
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(herald, "notice", breaks_once)
+    async with receiving() as receiver:
+        await desk.endpoint(receiver.url)
+        jobs = {await desk.completed() for _ in range(3)}
+        with watched_actions() as actions:
+            async with carried(r1):
+                got = await receiver.times(3)
+                await desk.until_behind(0)
+    assert actions.count("outcome_broken") == 1
+    assert {json.loads(one.body)["data"]["id"] for one in got} == jobs
+
+
 @pytest.mark.usefixtures("desk")
 async def test_an_actor_that_can_read_nothing_any_more_ends_so_that_serve_makes_another(
     r1: Servers, monkeypatch: pytest.MonkeyPatch
@@ -522,6 +546,25 @@ async def test_a_delivery_that_is_replayed_is_sent_again_under_its_id(r1: Server
         assert delivery.status == "delivered"
 
 
+async def test_what_is_replayed_while_it_is_on_its_way_is_sent_once_more(
+    r1: Servers, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postman, "LOOK_S", BACKSTOP_S)  # it learns of the replay by what it stores, and not before
+    async with carried(r1), receiving() as receiver:
+        receiver.opened.clear()
+        id, _ = await desk.endpoint(receiver.url)
+        await desk.completed()
+        await receiver.times(1)
+        [delivery] = await desk.deliveries(id)
+        kept = await desk.hooks.get(LOCAL, id, delivery.id)
+        assert kept
+        await desk.hooks.change(kept, delivery.replayed(now()))
+        receiver.opened.set()
+        first, second = await receiver.times(2)
+        assert (first.id, first.body) == (second.id, second.body)
+        await desk.until(id, lambda all: all[0].status == "delivered")
+
+
 async def test_an_outcome_that_is_given_out_twice_is_told_once(r1: Servers, desk: Desk) -> None:
     """What the server forgot was acknowledged comes again, and so does everything after its consumer was lost."""
     async with receiving() as receiver:
@@ -590,6 +633,24 @@ async def test_where_there_is_no_room_for_deliveries_they_wait_and_none_is_lost(
                 await desk.until_behind(0)
     assert {json.loads(one.body)["data"]["id"] for one in got} == jobs
     assert len(got) == 5
+
+
+async def test_what_an_actor_that_died_had_no_room_for_is_told_by_the_next(
+    r1: Servers, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "MOST_DELIVERIES", 2)
+    with watched_actions() as actions:
+        async with receiving() as receiver:
+            id, _ = await desk.endpoint(receiver.url)
+            jobs = {await desk.completed() for _ in range(3)}
+            await desk.until_behind(3)
+            async with carried(r1):
+                await actions.next("deliveries_wait")
+                await desk.until(id, lambda all: [one.status for one in all] == ["delivered"] * 2)
+            assert await desk.hooks.prune(0) == 2
+            async with carried(r1):
+                got = await receiver.times(3)
+    assert {json.loads(one.body)["data"]["id"] for one in got} == jobs
 
 
 async def test_a_tenant_whose_receivers_take_nothing_leaves_room_for_the_others(
@@ -662,7 +723,7 @@ async def test_the_actor_waits_for_a_server_and_for_a_list_of_networks_that_can_
                         break
                     except Unanswered:
                         await asyncio.sleep(0.01)
-            assert said == {"waiting": 0}
+            assert said == {"waiting": 0, "has_room": True}
             await actor.stop(1.0)
 
 
@@ -738,6 +799,22 @@ async def test_over_http_an_endpoint_is_made_tried_told_rotated_and_deleted(r1: 
         assert [(await http.request(*asked)).status_code for asked in (("GET", here), ("DELETE", here))] == [404, 404]
         stages = (await http.get("/v1/stages")).json()
         assert stages["webhooks"] == {"behind": 0, "waiting": 0}
+
+
+async def test_over_http_an_endpoint_that_takes_nothing_is_not_tried_without_end(
+    r1: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(postman, "MOST_OF_A_TENANT", 1)
+    async with receiving(500) as receiver:
+        async with installed(r1) as http:
+            here = (await http.post(HOOKS_PATH, json={"url": receiver.url})).headers["Location"]
+            assert (await http.post(f"{here}/test")).status_code == 202
+            await receiver.times(1)
+            refused = await http.post(f"{here}/test")
+            assert (refused.status_code, refused.headers["Retry-After"]) == (429, "60")
+            assert "disable the webhooks that take none" in refused.json()["detail"]
+        async with served(settings_for(r1, egress_allow=LOOPBACK)) as http:  # where nobody carries them, nobody knows
+            assert (await http.post(f"{here}/test")).status_code == 202
 
 
 async def test_over_http_a_job_names_its_own_webhook(r1: Servers) -> None:
