@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from actors.contracts.subjects import HOOKS_PREFIX, LIVE, Queue, plain_queues
 from actors.journal.connection import ApiError, Link, Unanswered
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 JOBS = "JOBS"
 """The one stream that every job lives in. One place turns a job into a stream name, and this is it."""
@@ -234,7 +237,8 @@ async def ensure(
     await ensure_hooks(link, replicas=replicas)
     wanted = list(stages)
     # A new stage has to be there for every share: a job of an older version may come to it before any new job does.
-    shared = sorted({(queue.lane, queue.share) for queue in await queues(link) if queue.share})
+    known = await _patiently(partial(queues, link), "the names of the queues")
+    shared = sorted({(queue.lane, queue.share) for queue in known if queue.share})
     for queue in (*plain_queues(wanted), *(Queue(stage, *place) for stage in wanted for place in shared)):
         await ensure_queue(link, queue, ack_wait=ack_wait)
 
@@ -312,11 +316,14 @@ async def ensure_queue(link: Link, queue: Queue, *, ack_wait: float) -> None:
 
 
 async def _call(link: Link, call: str, body: dict[str, Any]) -> None:
-    """Call until somebody can answer: a cluster that has just started has no leader yet."""
+    await _patiently(partial(link.api, call, body, timeout=10), call)
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]], call: str) -> T:
+    """What is answered, once somebody can: a cluster that has just started has no leader yet."""
     while True:
         try:
-            await link.api(call, body, timeout=10)
-            return
+            return await ask()
         except Unanswered as error:
             reason = str(error)
         except ApiError as error:

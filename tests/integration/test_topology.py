@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from actors.contracts.events import HandOff
 from actors.contracts.limits import LIMITS, Limits
-from actors.contracts.subjects import Queue
+from actors.contracts.subjects import Queue, plain_queues
 from actors.journal import Journal, topology
 from actors.journal.lag import queues_of
 from actors.journal.mirror import Mirror
 from actors.journal.server_config import Identity, is_free
 from actors.journal.shares import Shares
-from actors.journal.topology import AUDIT, JOBS, NoMoreQueues, ensure, ensure_queue
+from actors.journal.topology import AUDIT, JOBS, NoMoreQueues, ensure, ensure_queue, queues
 from actors.runtime import replica as replicas
 from tests.actions import watched_actions
 from tests.integration.conftest import ACK_WAIT_S, R1, STAGES
@@ -44,6 +45,26 @@ async def test_streams_that_leave_little_room_are_found_there_by_everybody_else(
         }
     finally:
         await servers.close()
+
+
+async def test_a_server_that_goes_away_while_the_queues_are_listed_is_waited_for(
+    r1: Servers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with Journal.open(r1.urls, "test") as journal:
+        api, returning = journal.signals.api, list[asyncio.Task[None]]()
+
+        async def and_goes_away(call: str, *rest: Any, **options: Any) -> dict[str, Any]:
+            if call == f"CONSUMER.NAMES.{JOBS}" and not returning:
+                await r1.kill()
+                returning.append(asyncio.create_task(r1.start()))
+            return await api(call, *rest, **options)
+
+        monkeypatch.setattr(journal.signals, "api", and_goes_away)
+        async with asyncio.timeout(60):
+            await ensure(journal.signals, ["write"])
+        assert returning
+        await asyncio.gather(*returning)
+        assert set(await queues(journal.signals)) == set(plain_queues(["write"]))
 
 
 @R1
