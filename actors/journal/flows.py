@@ -45,7 +45,7 @@ class Flows:
     async def open(self) -> None:
         """Begin to listen to what is said, however long the server takes; made once, before the first look."""
         await self._link.listen(arrivals_subject(self._stage), self._on_word)
-        self._link.reconnected.append(self._forget)
+        self._link.reconnected.append(self._on_reconnect)
 
     async def look(self) -> list[Flow]:
         """What goes through each queue. Raises Unanswered when the server cannot be asked."""
@@ -77,8 +77,7 @@ class Flows:
             self._know(queue)
             self._told[queue] = SETTLED
 
-    def _forget(self) -> None:
+    def _on_reconnect(self) -> None:
         """What was said while the connection was down was not heard: all are asked again."""
-        self._flows.clear()
-        self._turn.clear()
+        self._told |= dict.fromkeys(self._flows, SETTLED)
         self._list_at = 0.0

@@ -369,6 +369,28 @@ async def test_after_a_restart_of_the_server_every_queue_is_asked_again(
         assert Queue("write", "standard", LIGHT) in looks.asked
 
 
+@R1
+async def test_a_connection_that_comes_back_in_the_middle_of_a_look_leaves_no_queue_unasked(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Appender, "_tell_arrival", _say_nothing)
+    await post(journal, LIGHT, 0)
+    looks = Looks(journal, monkeypatch)
+    await looks.flows.open()
+
+    async def and_is_back(link: Link, queue: Queue) -> Flow:
+        for call in journal.signals.reconnected:
+            call()
+        return await flow_of(link, queue)
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(flows, "flow_of", and_is_back)
+        assert [await looks.look() for _ in range(3)] == [0, 0, 0]
+    assert [await looks.look() for _ in range(3)] == [0, 0, 0]
+    await post(journal, LIGHT)
+    assert await looks.look() == 1
+
+
 async def test_a_job_of_a_tenant_is_done_by_a_worker_and_kept_in_its_share(r1: Servers) -> None:
     async with opened(r1) as journal, office_on(journal) as office:
         await ensure_queue(journal.signals, Queue("recite", "batch", LIGHT), ack_wait=ACK_WAIT_S)
