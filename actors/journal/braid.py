@@ -38,11 +38,13 @@ async def braided(follower: Follower, jobs: Mapping[Key, Place]) -> AsyncIterato
         await ending
 
     async with AsyncExitStack() as stack:
-        spinning: list[asyncio.Task[None]] = []
+        followed = list[tuple[Key, AsyncIterator[Item]]]()
         for job, place in jobs.items():
             tenant, id = job
             follows = follower.follow(tenant, id, place, held=MOST_HELD // len(jobs))
-            spinning.append(asyncio.create_task(spin(job, await stack.enter_async_context(follows))))
+            followed.append((job, await stack.enter_async_context(follows)))
+        # Only once all are there: nobody would end these, should one of the jobs not be followed.
+        spinning = [asyncio.create_task(spin(job, items)) for job, items in followed]
         ending = asyncio.create_task(end())
         try:
             yield braid()

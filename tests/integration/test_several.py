@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 from httpx_sse import ServerSentEvent, aconnect_sse
+from nats.aio.subscription import Subscription
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -22,7 +23,10 @@ from actors.contracts.messages import Packed
 from actors.contracts.subjects import LOCAL
 from actors.forgetting import forget_job
 from actors.http.places import BETWEEN
-from actors.journal import Journal
+from actors.journal import Journal, Unanswered
+from actors.journal.braid import braided
+from actors.journal.connection import OnMessage
+from actors.journal.follow import Follower, Place
 from actors.journal.shelf import Shelf
 from actors.results import MOST_JOBS
 from tests.nats_servers import Servers
@@ -192,6 +196,30 @@ async def test_a_job_that_was_forgotten_meanwhile_is_gone_and_holds_up_nobody(
     refused = await http.get(EVENTS, params={"jobs": ",".join(jobs)})
     assert (refused.status_code, refused.json()["type"]) == (404, "urn:headrace:problem:unknown-job")
     assert jobs[1] in refused.json()["detail"]
+
+
+async def test_several_jobs_that_cannot_all_be_followed_leave_nothing_behind(
+    r1: Servers, journal_r1: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    follower, subscribe = Follower(journal_r1.live, journal_r1.reader), journal_r1.live.subscribe
+
+    async def once(subject: str, take: OnMessage) -> Subscription:
+        subscription = await subscribe(subject, take)
+        await r1.kill()
+        return subscription
+
+    scribes = [Scribe(journal_r1.appender) for _ in range(3)]
+    for scribe in scribes:
+        await scribe.hand_off("recite")
+    monkeypatch.setattr(journal_r1.live, "subscribe", once)
+    before = asyncio.all_tasks()
+    with pytest.raises(Unanswered):
+        async with braided(follower, {(LOCAL, scribe.address.job): Place() for scribe in scribes}):
+            pass
+    assert follower.watched == 0
+    await r1.start()
+    async with asyncio.timeout(20):
+        await asyncio.gather(*(task for task in asyncio.all_tasks() - before if "spin" in repr(task)))
 
 
 async def test_what_is_no_list_of_jobs_or_no_place_in_them_is_refused(
