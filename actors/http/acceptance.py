@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -99,7 +100,7 @@ class Reception:
             try:
                 with self._admitted(pipeline, asked, tenant, job) as headers:
                     stages = [stage.name for stage in pipeline.stages]
-                    share = await self._shares.of(journal.signals, tenant, submission.lane, stages)
+                    share = await self._share(journal, tenant, submission.lane, stages)
                     address = Address(submission.lane, tenant, job, share)
                     await accept(journal, address, handoff, patience=self._patience)
             except (Refused, Refusal) as error:
@@ -112,6 +113,13 @@ class Reception:
             detail = "It is not known to be stored: send it again with this Idempotency-Key, which makes no second job."
             raise unavailable(error, detail, id=job, key=key) from error
         return Received(job, submission.lane, origin, times.start_at, headers=headers)
+
+    async def _share(self, journal: Journal, tenant: str, lane: Lane, stages: Iterable[str]) -> int:
+        try:
+            async with asyncio.timeout(self._patience):
+                return await self._shares.of(journal.signals, tenant, lane, stages)
+        except TimeoutError:
+            raise Unanswered("the tenant's queues cannot be made now") from None
 
     @contextmanager
     def _admitted(self, pipeline: Pipeline, asked: Asked, tenant: str, job: str) -> Iterator[Mapping[str, str]]:

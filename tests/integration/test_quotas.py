@@ -135,6 +135,18 @@ async def test_a_job_that_comes_with_a_tenants_key_waits_in_its_share_and_is_don
     assert shares == {"acme": 1, "b-co": 2}
 
 
+async def test_a_first_job_of_a_tenant_is_answered_in_time_though_nobody_can_make_its_queues(r1: Servers) -> None:
+    async with served(settings_of(r1), patience=0.2) as http, Journal.open(r1.urls, "test") as journal:
+        key = await ApiKeys(journal.signals).make("acme", now=datetime.now(UTC))
+        headers = {"Authorization": f"Bearer {key.text}"}
+        assert (await http.post(RECITAL, json=GO, headers=headers)).status_code == 202
+        await r1.kill()
+        answer = await http.post(RECITAL, json=GO | {"lane": "batch"}, headers=headers)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert "which makes no second job" in answer.json()["detail"]
+        await r1.start()
+
+
 async def typed(servers: Servers, *args: str) -> tuple[int, str]:
     """What `headrace tenants` answers, and its exit status."""
     said = await asyncio.to_thread(CliRunner().invoke, tenants, [*args, "--nats-url", servers.url])
