@@ -44,6 +44,10 @@ class Reading(ABC, Generic[T]):
     def accept(self, sent: ServerSentEvent) -> T | None:
         """What was sent, unless it was read before. Raises what parsing does: ValueError, TypeError."""
 
+    def over(self) -> Sequence[T]:
+        """What there is to say when the server has nothing more."""
+        return ()
+
     @property
     def headers(self) -> dict[str, str]:
         return {"Last-Event-ID": self.id} if self.id else {}
@@ -123,3 +127,7 @@ class Places(Reading[tuple[str, Event]]):
             self._open.discard(job)
             self.ended = not self._open
         return job, event
+
+    def over(self) -> Sequence[tuple[str, Event]]:
+        """Jobs that the server knows no more of, without their outcome."""
+        return [(job, event_of(Gone.KIND, "", {})) for job in self._jobs if job in self._open]

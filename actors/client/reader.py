@@ -29,6 +29,8 @@ async def read_on(courier: Courier, path: str, place: Reading[T]) -> AsyncGenera
             async with courier.stream(path, params=place.params, headers=SSE | place.headers) as answer:
                 place.refused = 0
                 if answer.status_code == 204:
+                    for left in place.over():
+                        yield left
                     return
                 async with aclosing(EventSource(answer).aiter_sse()) as stream:
                     async for sent in stream:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
+import httpx
 import pytest
 from httpx_sse import ServerSentEvent
 
+from actors.client import AsyncHeadrace
 from actors.client.errors import Unintelligible
 from actors.client.place import Places
 
@@ -51,3 +54,15 @@ def test_what_is_of_another_job_is_passed_over_and_what_is_no_event_is_an_error(
     assert places.retry == 1.5
     with pytest.raises(Unintelligible):
         places.take(ServerSentEvent("delta", "no JSON"))
+
+
+async def test_a_job_of_which_the_server_has_nothing_more_to_say_before_its_outcome_is_gone() -> None:
+    first = "".join(
+        f"id: {id}\nevent: {event.event}\ndata: {event.data}\n\n"
+        for id, event in (("1.7-0", started("a", 1)), ("1.7-4.9", sent("expired", "b", 4)))
+    )
+    answers = [httpx.Response(200, text=first, headers={"Content-Type": "text/event-stream"}), httpx.Response(204)]
+    transport = httpx.MockTransport(lambda _: answers.pop(0))
+    async with AsyncHeadrace("http://test", transport=transport, sleep=lambda _: asyncio.sleep(0)) as headrace:
+        read = [(job, event.kind) async for job, event in headrace.events_of(["a", "b"])]
+    assert read == [("a", "step.started"), ("b", "expired"), ("a", "gone")]
