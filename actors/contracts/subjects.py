@@ -127,6 +127,14 @@ class Subject:
         lane, share = _lane_and_share(token)
         return cls(kind, topic, lane, tenant, job, share)  # type: ignore[arg-type]  # it checks its own literals
 
+    @classmethod
+    def of(cls, text: str) -> Subject | None:
+        """The same; None for what is no subject of the log, which somebody else has written to."""
+        try:
+            return cls.parse(text)
+        except ValueError:
+            return None
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:

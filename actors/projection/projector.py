@@ -112,7 +112,8 @@ class Projector:
         kept = {
             (subject.tenant, subject.job)
             for topic in (DONE, DEAD)
-            for subject in map(Subject.parse, await journal.reader.subjects(facts(topic)))
+            for subject in map(Subject.of, await journal.reader.subjects(facts(topic)))
+            if subject
         }
         gone = iter(known - kept)
         while some := list(islice(gone, STRUCK_AT_ONCE)):

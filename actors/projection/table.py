@@ -224,7 +224,8 @@ def _entries(table: sqlite3.Connection, records: Iterable[Record]) -> Iterator[E
     """What the table says of each job that these facts are of, after them."""
     known: dict[tuple[str, str], Entry | None] = {}
     for record in records:
-        subject = Subject.parse(record.subject)
+        if (subject := Subject.of(record.subject)) is None:
+            continue
         key = (subject.tenant, subject.job)
         if key not in known:
             row = table.execute(f"SELECT {_COLUMNS} FROM jobs WHERE tenant = ? AND job = ?", key).fetchone()

@@ -272,6 +272,24 @@ async def test_what_is_forgotten_or_deleted_leaves_the_list(
     await assert_as_the_logs_say(alone, [job for job in jobs if job not in gone])
 
 
+async def test_what_stands_on_a_subject_that_is_no_jobs_is_passed_over(
+    alone: httpx.AsyncClient, journal_r1: Journal
+) -> None:
+    jobs = await one_of_each(journal_r1)
+    for subject in ("job.done.standard.local.nobody", "job.recite.express.local." + "a" * 26):
+        await journal_r1.signals.request(subject, b"{}")
+    jobs.append(await started(journal_r1))
+    jobs.sort(key=lambda s: (s.origin.created, s.address.job))
+    await assert_as_the_logs_say(alone, jobs)
+    [completed] = await listed(alone, status="completed")
+    end = await journal_r1.reader.last(LOCAL, completed["id"])
+    assert end is not None
+    assert await forget_job(journal_r1, end, None)
+    async with asyncio.timeout(20):
+        while completed["id"] in ids(await listed(alone)):
+            pass
+
+
 async def test_two_processes_keep_one_list_and_each_answers_with_it(r1: Servers, journal_r1: Journal) -> None:
     async with served(settings_for(r1)) as one, served(settings_for(r1)) as other:
         jobs = []
