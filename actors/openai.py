@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, nullcontext
 
 from pydantic_core import to_json
 from starlette.applications import Starlette
@@ -127,12 +127,12 @@ class OpenAI:
         """Store a response; answer at once when it is in the background, else with its outcome, or as it is made."""
         key, body = key_of(request), await body_of(request)
         wanted = read_request(CreateResponse, body)
-        self._expect_reader(request, wanted)
-        received = await self._receive(request, wanted, key, body)
-        journal = await self._log.connected(READ_PATIENCE_S)
-        job = Owned(caller_of(request).tenant, received.job)
-        if wanted.stream:
-            return self._stream_response(request, journal, job, await self._records(journal, job))
+        with self._reading(request, wanted):
+            received = await self._receive(request, wanted, key, body)
+            journal = await self._log.connected(READ_PATIENCE_S)
+            job = Owned(caller_of(request).tenant, received.job)
+            if wanted.stream:
+                return self._stream_response(request, journal, job, await self._records(journal, job))
         if not wanted.background:
             await while_there(request, self._waiting.outcome(journal, job, self._patience))
         return _json(await self._told(journal, job))
@@ -185,16 +185,16 @@ class OpenAI:
         """Store a chat completion; answer with its outcome, or as it is made."""
         key, body = key_of(request), await body_of(request)
         wanted = read_request(CreateChat, body)
-        self._expect_reader(request, wanted)
-        received = await self._receive(request, wanted, key, body)
-        journal = await self._log.connected(READ_PATIENCE_S)
-        job = Owned(caller_of(request).tenant, received.job)
-        asked = Asked.of(received.job, await self._records(journal, job), "chat")
-        if asked is None:
-            raise Unanswered("the job cannot be read yet")
-        if wanted.stream:
-            chunks = ChatStream(asked, include_usage=wanted.stream_options.include_usage)
-            return self._stream(request, self._chunks(journal, chunks, job))
+        with self._reading(request, wanted):
+            received = await self._receive(request, wanted, key, body)
+            journal = await self._log.connected(READ_PATIENCE_S)
+            job = Owned(caller_of(request).tenant, received.job)
+            asked = Asked.of(received.job, await self._records(journal, job), "chat")
+            if asked is None:
+                raise Unanswered("the job cannot be read yet")
+            if wanted.stream:
+                chunks = ChatStream(asked, include_usage=wanted.stream_options.include_usage)
+                return self._stream(request, self._chunks(journal, chunks, job))
         match await while_there(request, self._waiting.outcome(journal, job, self._patience)):
             case None:
                 raise Refusal(errors.TOO_SLOW, "It goes on all the same; stream it, or use /v1/responses.")
@@ -203,10 +203,15 @@ class OpenAI:
             case outcome:
                 raise Refusal(errors.FAILED, answers.failure(outcome))
 
-    def _expect_reader(self, request: Request, wanted: CreateResponse | CreateChat) -> None:
-        """Before anything is stored: a job that was stored is not refused. Raises Refusal."""
-        if wanted.stream:
-            self._audience.must_have_room(caller_of(request))
+    def _reading(self, request: Request, wanted: CreateResponse | CreateChat) -> AbstractContextManager[None]:
+        """While this is entered, whoever wants a stream has its place: a job that was stored is not refused.
+
+        Raises Refusal.
+        """
+        if not wanted.stream:
+            return nullcontext()
+        self._audience.must_have_room(caller_of(request))
+        return self._audience.place(caller_of(request))
 
     def _pipeline(self, model: str) -> Pipeline:
         if (pipeline := self._models.get(model)) is None:

@@ -358,6 +358,32 @@ async def test_who_has_all_its_streams_is_refused_before_anything_is_stored(r1: 
         assert [event async for event in stream][-1].type == "response.completed"
 
 
+async def test_of_many_streams_that_are_asked_for_at_once_no_more_are_opened_than_there_may_be(
+    r1: Servers, journal_r1: Journal
+) -> None:
+    async with serving(r1, "talk") as client:
+        shelf = Shelf(journal_r1.signals, LIMITS, Limits)
+        seq = await shelf.put(LOCAL, Limits(readers=1), expect=0)
+        talker.gate = asyncio.Event()
+        try:
+            first = await client.responses.create(**ASK, stream=True)
+            await until_limited(client, first)
+            await shelf.put(LOCAL, Limits(readers=2), expect=seq)
+            found: list[Any] = []
+            async with asyncio.timeout(20):
+                while all(isinstance(one, openai.RateLimitError) for one in found):
+                    asked = [client.responses.create(**ASK, stream=True) for _ in range(2)]
+                    chat = client.chat.completions.create(**CHAT, stream=True)
+                    found = await asyncio.gather(*asked, chat, return_exceptions=True)
+        finally:
+            talker.gate.set()
+            talker.gate = None
+        opened = [one for one in found if not isinstance(one, openai.RateLimitError)]
+        for stream in (first, *opened):
+            await stream.close()
+        assert len(opened) == 1
+
+
 async def until_limited(client: AsyncOpenAI, first: AsyncStream[ResponseStreamEvent]) -> openai.RateLimitError:
     """Read along until that is one stream too many: what was set is known a little later."""
     created = await anext(first)
