@@ -151,7 +151,9 @@ class Table:
         except sqlite3.DatabaseError as error:
             self._leave()
             if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
-                why = f"the list of jobs cannot be kept in {self._path}: {error}; allow it there"
+                why = (
+                    f"the list of jobs cannot be kept in {self._path}: {error}; make room there, and let it be written"
+                )
                 raise TableError(why) from error
             self._discard()
             raise TableError(f"the list of jobs in {self._path} was damaged; it is made anew: {error}") from error
@@ -215,7 +217,8 @@ def _writing(table: sqlite3.Connection) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        table.execute("ROLLBACK")
+        if table.in_transaction:  # SQLite ends it itself where there is no room
+            table.execute("ROLLBACK")
         raise
     table.execute("COMMIT")
 

@@ -15,7 +15,7 @@ import pytest
 from actors.contracts.events import Completed, Record, place
 from actors.contracts.messages import Packed
 from actors.contracts.subjects import EVERY_TENANT, Address
-from actors.projection.table import Position, Query, Table
+from actors.projection.table import Position, Query, Table, TableError
 from tests.scribe import Note, an_origin, new_address
 
 
@@ -93,6 +93,15 @@ def test_the_disk_has_what_came_before_when_a_checkpoint_is_made(table: Table, c
     enter(table, new_address())
     [(said,)] = {tuple(connection.execute("PRAGMA synchronous").fetchone()) for connection in connections}
     assert said == 1  # NORMAL
+
+
+def test_a_file_that_finds_no_room_is_said_to_and_keeps_what_is_in_it(table: Table, connections: list[Watched]) -> None:
+    kept = new_address()
+    enter(table, kept)
+    connections[-1].execute("PRAGMA max_page_count = 8")
+    with pytest.raises(TableError, match=r"cannot be kept in .* is full"):
+        enter(table, *(new_address() for _ in range(500)))
+    assert (kept.tenant, kept.job) in table.ended()
 
 
 async def test_what_is_done_aside_is_done_on_one_thread_that_nobody_else_waits_for(table: Table) -> None:
