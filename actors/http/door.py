@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
@@ -156,6 +157,7 @@ def _key_in(request: HTTPConnection) -> str | None:
     return text.strip() if scheme.lower() == "bearer" and text.strip() else None
 
 
+@lru_cache(maxsize=64)
 def _is_this_machine(url: str) -> bool:
     try:
         name = urlsplit(url).hostname or ""

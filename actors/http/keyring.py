@@ -118,6 +118,8 @@ class Keyring:
 
     async def _read(self, patience: float) -> None:
         """Until that is known. Raises Refusal when it takes too long."""
+        if self._knows:
+            return
         try:
             async with asyncio.timeout(patience):
                 while not self._knows:  # noqa: ASYNC110  # it is looked again and again

@@ -20,6 +20,8 @@ from actors.http.problem import BAD_KEY, INVALID, Refusal, fault
 from actors.pipeline import Pipeline
 
 _KEY = re.compile(r"[!-~](?:[ -~]{0,253}[!-~])?")
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+"""However it was sent, the same request is the same bytes."""
 
 
 def _written_out(value: object) -> object:
@@ -149,7 +151,7 @@ class Form:
         if submission.webhook is not None:
             whole["webhook"] = submission.webhook.model_dump(mode="json")
         try:
-            return digest(json.dumps(whole, sort_keys=True, separators=(",", ":"), allow_nan=False).encode())
+            return digest(_CANONICAL.encode(whole).encode())
         except ValueError:
             raise malformed("a number in it is too large to be kept") from None
 
