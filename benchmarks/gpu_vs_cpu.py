@@ -42,13 +42,17 @@ FEWEST = 4
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """A pipeline of a CPU stage and a stage that thinks, how many users keep either busy, and what is counted in it."""
+    """A pipeline of a CPU stage and a stage that thinks, how many users keep either busy, and what is counted in it.
+
+    Where a job takes seconds, and many end together, it is measured so many times `longer`.
+    """
 
     pipeline: Pipeline
     users: int
     series: tuple[Series, ...]
     replicas: tuple[int, ...] = (1, 2, 4)
     on_gpus: bool = True
+    longer: int = 1
 
 
 SCRIPTED = Series("GPU, scripted", think, HEAVY_TOKENS, LIGHT_ROUNDS)
@@ -57,7 +61,7 @@ CPU = Series("CPU", crunch, LIGHT_TOKENS, HEAVY_ROUNDS)
 
 PACED = Study(study, 24, (SCRIPTED, CPU))
 ON_GPUS = Study(real_study, 256, (REAL, CPU))
-ON_CPUS = Study(real_study, 16, (replace(REAL, kind="CPU, vLLM"),), replicas=(1, 2), on_gpus=False)
+ON_CPUS = Study(real_study, 16, (replace(REAL, kind="CPU, vLLM"),), replicas=(1, 2), on_gpus=False, longer=6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +93,7 @@ async def take(installed: Installed, client: Client, of: Study, plan: Plan, poin
     await scale(installed, series.stage, point.replicas)
     asked: dict[str, JsonValue] = {"text": TEXT, "tokens": series.tokens, "rounds": series.rounds}
     begin = time.time() + plan.ramp_s
-    end, ended = begin + plan.seconds, list[Followed]()
+    end, ended = begin + plan.seconds * of.longer, list[Followed]()
 
     async def user() -> None:
         while time.time() < end or len(ended) < FEWEST:
