@@ -39,8 +39,7 @@ def stopping_gently() -> Iterator[asyncio.Event]:
     loop = asyncio.get_running_loop()
 
     def ask() -> None:
-        if stop.is_set():
-            loop.remove_signal_handler(signal.SIGINT)
+        loop.remove_signal_handler(signal.SIGINT)
         stop.set()
 
     for number in (signal.SIGINT, signal.SIGTERM):
