@@ -27,10 +27,11 @@ async def braided(follower: Follower, jobs: Mapping[Key, Place]) -> AsyncIterato
             await strands.put((job, item))
 
     async def end() -> None:
-        try:
-            await asyncio.gather(*spinning)
-        finally:
-            await strands.put(None)
+        # Only where somebody reads still: once this is cancelled, nobody makes room for one more.
+        over, _ = await asyncio.wait(spinning, return_when=asyncio.FIRST_EXCEPTION)
+        await strands.put(None)
+        for strand in over:
+            strand.result()
 
     async def braid() -> AsyncIterator[tuple[Key, Item]]:
         while (strand := await strands.get()) is not None:
