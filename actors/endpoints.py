@@ -26,14 +26,17 @@ from actors.http.paging import page_of
 from actors.http.problem import (
     BAD_PAGE,
     DISABLED,
+    KEY_REUSED,
     QUOTA,
     TOO_MANY_WEBHOOKS,
     UNKNOWN_DELIVERY,
     UNKNOWN_WEBHOOK,
     Refusal,
+    unavailable,
 )
 from actors.http.reports import Report
-from actors.journal import Journal, Undecided
+from actors.http.submission import key_of
+from actors.journal import Journal, Unanswered, Undecided
 from actors.journal.endpoints import MOST_ENDPOINTS, OF_JOBS, Endpoints, TooManyEndpoints, is_endpoint
 from actors.journal.hooks import Hooks, Kept
 from actors.journal.journal import PatientJournal
@@ -84,7 +87,11 @@ class Subscriptions:
         return _json({"webhooks": [self._told(id, endpoint) for id, endpoint in found.items()]})
 
     async def create(self, request: Request) -> Response:
-        """Keep an endpoint: 201 with its secret, which is shown now and when it is rotated."""
+        """Keep an endpoint: 201 with its secret, which is shown now and when it is rotated.
+
+        200, and the same again, for one that was made with the same key.
+        """
+        key = key_of(request)
         wish = read_body(NewEndpoint, await body_of(request))
         expect_https(wish.url, allow_http=self._allow_http)
         made = Endpoint(
@@ -93,8 +100,9 @@ class Subscriptions:
             description=wish.description,
             secrets=Secrets.new(),
             created=self._now(),
+            fingerprint=digest(wish.model_dump_json().encode()),
         )
-        return await self._carrier.carry(self._create(caller_of(request).tenant, made))
+        return await self._carrier.carry(self._create(caller_of(request).tenant, key, made))
 
     async def show(self, request: Request) -> Response:
         """One of them."""
@@ -192,15 +200,24 @@ class Subscriptions:
                 return _json(hook_reports.delivery(again), 202)
         raise Refusal(UNKNOWN_DELIVERY, "There is no such delivery, or it is not kept any more; look at the list.")
 
-    async def _create(self, tenant: str, made: Endpoint) -> Response:
-        async with self._in_time() as journal:
-            try:
-                id = await Endpoints(journal.signals).make(tenant, made)
-            except TooManyEndpoints:
-                detail = f"A tenant has {MOST_ENDPOINTS} endpoints at most. Delete one, or change it."
-                raise Refusal(TOO_MANY_WEBHOOKS, detail, limit=MOST_ENDPOINTS) from None
-        told = self._told(id, made) | {"secret": made.secrets.newest}
-        return _json(told, 201, {"Location": f"/v1/webhooks/{id}"})
+    async def _create(self, tenant: str, key: str, asked: Endpoint) -> Response:
+        try:
+            async with self._in_time() as journal:
+                id, kept = await Endpoints(journal.signals).make(tenant, key, asked)
+        except TooManyEndpoints:
+            detail = f"A tenant has {MOST_ENDPOINTS} endpoints at most. Delete one, or change it."
+            raise Refusal(TOO_MANY_WEBHOOKS, detail, limit=MOST_ENDPOINTS) from None
+        except (Undecided, Unanswered) as error:
+            detail = "It is not known to be kept: send it again with this Idempotency-Key, which makes no second one."
+            raise unavailable(error, detail, key=key) from error
+        if kept.fingerprint != asked.fingerprint:
+            detail = "A webhook was made with this key and another body. Send that body, or take a new Idempotency-Key."
+            raise Refusal(KEY_REUSED, detail, id=id)
+        headers = {"Location": f"/v1/webhooks/{id}", "Idempotency-Key": key}
+        told = self._told(id, kept) | {"secret": kept.secrets.newest}
+        if kept is asked:
+            return _json(told, 201, headers)
+        return _json(told, 200, headers | {"Idempotent-Replay": "true"})
 
     async def _changed(self, request: Request, change: Callable[[Endpoint], Endpoint]) -> tuple[str, Endpoint]:
         id, tenant = _id(request), caller_of(request).tenant

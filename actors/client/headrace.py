@@ -230,9 +230,9 @@ class AsyncHeadrace:
     ) -> NewWebhook:
         """Be told at `url` of all `events`, or of these, from now on. Its `secret` is shown this once.
 
-        Where an answer was lost on its way there may be two; `webhooks` has them.
+        It is sent under a key, so that a retry makes no second one.
         """
-        wish = Wish.of(url=url, events=None if events is None else list(events), description=description)
+        wish = Wish.of(url=url, events=None if events is None else list(events), description=description).once()
         return await self._courier.ask(NewWebhook, "POST", "/v1/webhooks", wish)
 
     async def change_webhook(

@@ -65,7 +65,11 @@ class Wish:
             metadata=dict(terms.get("metadata") or {}) or None,
             webhook=_hook(terms.get("webhook")),
         )
-        return replace(wish, key=key or new_key())
+        return wish.once(key)
+
+    def once(self, key: str | None = None) -> Wish:
+        """The same under a key, or a new one, which makes a retry safe."""
+        return replace(self, key=key or new_key())
 
     @property
     def headers(self) -> dict[str, str]:

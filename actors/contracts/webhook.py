@@ -96,7 +96,8 @@ class Secrets(Carried):
 class Endpoint(Carried):
     """What is kept of an endpoint. It is told of events that one of `events` fits, from when it was created on.
 
-    While it is `disabled` it is told of nothing, and `why` says why.
+    While it is `disabled` it is told of nothing, and `why` says why. `fingerprint` is the digest of what was asked for
+    when it was made.
     """
 
     url: str
@@ -106,6 +107,7 @@ class Endpoint(Carried):
     created: datetime
     disabled: datetime | None = None
     why: str | None = None
+    fingerprint: str | None = None
 
     def wants(self, event: str) -> bool:
         return self.disabled is None and fits(self.events, event)

@@ -15,6 +15,8 @@ REF = "#/components/schemas/{model}"
 BODY_PROBLEMS = (problem.MALFORMED, problem.TOO_SLOW, problem.TOO_LARGE, problem.BAD_MEDIA_TYPE, problem.INVALID)
 """How a body is refused."""
 
+KEY_SHOWN = "The key that makes a retry safe."
+
 
 def get(
     name: str, summary: str, tags: Iterable[str], schema: Json, *kinds: Kind, parameters: Iterable[Json] = ()
@@ -46,6 +48,13 @@ def problems(*kinds: Kind) -> Json:
 def answer(description: str, schema: Json) -> Json:
     """An answer in JSON."""
     return {"description": description, "content": {"application/json": {"schema": schema}}}
+
+
+def key_for(what: str) -> Json:
+    """The header whose key makes a retry of a request safe that makes something."""
+    said = f"The same key and body make the same {what}, however often they are sent. Without it, one is made."
+    schema = {"type": "string", "minLength": 1, "maxLength": 255}
+    return {"name": "Idempotency-Key", "in": "header", "description": said, "schema": schema}
 
 
 def body(model: str, *, required: bool = True) -> Json:

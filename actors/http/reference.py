@@ -11,12 +11,14 @@ from actors.http import openai_reference, problem, webhooks_reference
 from actors.http.door import OPEN_PATHS
 from actors.http.openapi import (
     BODY_PROBLEMS,
+    KEY_SHOWN,
     REF,
     Json,
     answer,
     body,
     get,
     header_schemas,
+    key_for,
     list_of,
     problems,
     ref,
@@ -91,18 +93,12 @@ def _behind_door(paths: Json) -> Json:
 
 def _submit(form: Form) -> Json:
     name = form.pipeline.name
-    key = {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "The same key and body make the same job, however often they are sent. Without it, one is made.",
-        "schema": {"type": "string", "minLength": 1, "maxLength": 255},
-    }
-    headers = {"Location": "Where the job is.", "Idempotency-Key": "The key that makes a retry safe."}
+    headers = {"Location": "Where the job is.", "Idempotency-Key": KEY_SHOWN}
     return {
         "operationId": f"submit_{name}",
         "summary": f"Submit a job to {name}",
         "tags": ["jobs"],
-        "parameters": [key, _WAIT],
+        "parameters": [key_for("job"), _WAIT],
         "requestBody": body(name),
         "responses": {
             "202": answer("It is stored; waiting was not asked for, or not enough.", ref("Accepted"))

@@ -7,7 +7,19 @@ from typing import get_args
 from actors.contracts.delivery import Status
 from actors.http import problem
 from actors.http.hook_wishes import EndpointChange, NewEndpoint
-from actors.http.openapi import BODY_PROBLEMS, Json, answer, body, get, header_schemas, list_of, problems, ref
+from actors.http.openapi import (
+    BODY_PROBLEMS,
+    KEY_SHOWN,
+    Json,
+    answer,
+    body,
+    get,
+    header_schemas,
+    key_for,
+    list_of,
+    problems,
+    ref,
+)
 from actors.http.problem import Kind
 from actors.replies import Delivery, DeliveryPage, NewWebhook, Webhook, WebhookSecret, WebhooksReport
 
@@ -30,6 +42,8 @@ def paths() -> Json:
         _asked("cursor", "The `next` of the page before.", {"type": "string", "pattern": "^[0-9]{1,19}$"}),
     ]
     created = answer("It is kept; its secret is not shown again.", ref("NewWebhook"))
+    before = answer("It was made before, with the same key.", ref("NewWebhook"))
+    headers = {"Location": "Where the webhook is.", "Idempotency-Key": KEY_SHOWN}
     change = _does("change_webhook", "Change a webhook, disable or enable it", "Webhook", missing, parameters=[id])
     return {
         "/v1/webhooks": get("webhooks", "The tenant's webhooks", TAGS, list_of("webhooks", "Webhook"))
@@ -38,11 +52,18 @@ def paths() -> Json:
                 "operationId": "create_webhook",
                 "summary": "Be told at a URL of what becomes of jobs",
                 "tags": TAGS,
-                "parameters": [],
+                "parameters": [key_for("webhook")],
                 "requestBody": body("NewEndpoint"),
                 "responses": {
-                    "201": created | {"headers": header_schemas({"Location": "Where the webhook is."})},
-                    **problems(*BODY_PROBLEMS, problem.TOO_MANY_WEBHOOKS, problem.UNAVAILABLE),
+                    "201": created | {"headers": header_schemas(headers)},
+                    "200": before | {"headers": header_schemas(headers | {"Idempotent-Replay": "true"})},
+                    **problems(
+                        *BODY_PROBLEMS,
+                        problem.BAD_KEY,
+                        problem.KEY_REUSED,
+                        problem.TOO_MANY_WEBHOOKS,
+                        problem.UNAVAILABLE,
+                    ),
                 },
             }
         },

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
-import secrets
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -40,13 +40,19 @@ class Endpoints:
         self._shelf = Shelf(link, ENDPOINTS, Endpoint)
         self._signing = Shelf(link, SIGNING, Secrets)
 
-    async def make(self, tenant: str, endpoint: Endpoint) -> str:
-        """The id of a new one. Raises TooManyEndpoints."""
-        if len(await self.all(tenant)) >= MOST_ENDPOINTS:
-            raise TooManyEndpoints(f"a tenant has {MOST_ENDPOINTS} endpoints at most")
-        id = base64.b32encode(secrets.token_bytes(10)).decode().lower()
-        await self._shelf.put(name_of(tenant, id), endpoint, expect=0)
-        return id
+    async def make(self, tenant: str, key: str, endpoint: Endpoint) -> tuple[str, Endpoint]:
+        """The id of the endpoint that is made with this key, and how it is kept: there may be one from before.
+
+        Raises TooManyEndpoints.
+        """
+        id = _id_of(tenant, key)
+        while (known := await self._shelf.get(name_of(tenant, id))).value is None:
+            if len(await self.all(tenant)) >= MOST_ENDPOINTS:
+                raise TooManyEndpoints(f"a tenant has {MOST_ENDPOINTS} endpoints at most")
+            with suppress(Outdated):
+                await self._shelf.put(known.name, endpoint, expect=known.seq)
+                return id, endpoint
+        return id, known.value
 
     async def all(self, tenant: str) -> dict[str, Endpoint]:
         """A tenant's, by their ids, the oldest first."""
@@ -114,6 +120,11 @@ class Directory:
             tenant, _, id = name.partition(".")
             found[tenant][id] = endpoint
         return found
+
+
+def _id_of(tenant: str, key: str) -> str:
+    """What an endpoint that is made with an Idempotency-Key is called."""
+    return base64.b32encode(hashlib.sha256(f"{tenant}\n{key}".encode()).digest()[:10]).decode().lower()
 
 
 def is_endpoint(id: str) -> bool:

@@ -24,7 +24,7 @@ from actors.contracts.delivery import EXHAUSTED, SCHEDULE, Delivery
 from actors.contracts.events import Cancelled, Completed, DeadLettered, HandOff, InputRequired, Record
 from actors.contracts.messages import Packed
 from actors.contracts.notice import RESPONSES, notice
-from actors.contracts.subjects import LOCAL
+from actors.contracts.subjects import LOCAL, new_key
 from actors.contracts.webhook import Endpoint, JobHook, Secrets
 from actors.journal import Journal, Reader, Unanswered, topology
 from actors.journal.endpoints import MOST_ENDPOINTS, OF_JOBS, Endpoints
@@ -67,7 +67,8 @@ class Desk:
 
     async def endpoint(self, url: str, *, tenant: str = LOCAL, **more: Any) -> tuple[str, Endpoint]:
         made = an_endpoint(url, **more)
-        return await self.endpoints.make(tenant, made), made
+        id, _ = await self.endpoints.make(tenant, new_key(), made)
+        return id, made
 
     async def job(self, tenant: str = LOCAL, **origin: Any) -> Scribe:
         made_of = an_origin().model_copy(update=origin)
@@ -799,6 +800,27 @@ async def test_over_http_an_endpoint_is_made_tried_told_rotated_and_deleted(r1: 
         assert [(await http.request(*asked)).status_code for asked in (("GET", here), ("DELETE", here))] == [404, 404]
         stages = (await http.get("/v1/stages")).json()
         assert stages["webhooks"] == {"behind": 0, "waiting": 0}
+
+
+async def test_over_http_the_same_key_makes_one_endpoint_and_shows_its_secret_again(http: httpx.AsyncClient) -> None:
+    async def make(key: str, url: str) -> httpx.Response:
+        return await http.post(HOOKS_PATH, json={"url": url}, headers={"Idempotency-Key": key})
+
+    first, again = await make("a", "https://mill.example/hook"), await make("a", "https://mill.example/hook")
+    assert (first.status_code, again.status_code, again.headers["Idempotent-Replay"]) == (201, 200, "true")
+    assert (again.json(), again.headers["Location"]) == (first.json(), first.headers["Location"])
+    here = first.headers["Location"]
+    assert (await http.patch(here, json={"description": "books"})).status_code == 200
+    changed = await make("a", "https://mill.example/hook")
+    assert (changed.status_code, changed.json()["description"]) == (200, "books")
+    other = await make("a", "https://weir.example/hook")
+    assert (other.status_code, other.json()["type"]) == (422, "urn:headrace:problem:key-reused")
+    assert (await make("b", "https://mill.example/hook")).status_code == 201
+    assert len((await http.get(HOOKS_PATH)).json()["webhooks"]) == 2
+    assert (await http.delete(here)).status_code == 200
+    anew = await make("a", "https://mill.example/hook")
+    assert (anew.status_code, anew.headers["Location"]) == (201, here)
+    assert anew.json()["secret"] != first.json()["secret"]
 
 
 async def test_over_http_an_endpoint_that_takes_nothing_is_not_tried_without_end(
