@@ -50,19 +50,19 @@ async def jobs(journal: Journal, count: int) -> list[Scribe]:
     return made
 
 
-async def copied(journal: Journal, seq: int) -> None:
+async def copied(journal: Journal, seq: int, *, within: float = BACKSTOP_S) -> None:
     """Wait until the audit log has the fact at this sequence of the log of jobs."""
 
     async def has_it() -> bool:
         [source] = (await journal.signals.api(f"STREAM.INFO.{AUDIT}"))["sources"]
         return source.get("seq", 0) >= seq and not source["lag"]
 
-    await until(has_it)
+    await until(has_it, within=within)
 
 
-async def until(is_so: Callable[[], Awaitable[bool]]) -> None:
+async def until(is_so: Callable[[], Awaitable[bool]], *, within: float = BACKSTOP_S) -> None:
     """Wait until it is so; what nobody announces is looked at again and again, also while nobody answers."""
-    async with asyncio.timeout(BACKSTOP_S):
+    async with asyncio.timeout(within):
         while True:
             with contextlib.suppress(Unanswered):
                 if await is_so():

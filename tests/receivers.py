@@ -9,7 +9,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from openai import OpenAI
 from standardwebhooks.webhooks import Webhook
@@ -30,6 +30,13 @@ class Got:
     path: str
     headers: dict[str, str]
     body: bytes
+
+    @classmethod
+    async def read(cls, reader: asyncio.StreamReader) -> Self:
+        """The request that comes on a connection. Raises what breaks it off."""
+        head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
+        headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
+        return cls(head[0].split()[1], headers, await reader.readexactly(int(headers["content-length"])))
 
     @property
     def id(self) -> str:
@@ -78,10 +85,7 @@ class Receiver:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connects += 1
         try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
-            headers = {k.lower(): v.strip() for k, _, v in (line.partition(":") for line in head[1:] if line)}
-            body = await reader.readexactly(int(headers["content-length"]))
-            self.got.append(Got(head[0].split()[1], headers, body))
+            self.got.append(await Got.read(reader))
             self._news.set()
             await self.opened.wait()
             status = self.statuses[min(len(self.got), len(self.statuses)) - 1]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from actors.contracts.events import (
@@ -22,7 +23,9 @@ from actors.contracts.subjects import LOCAL, job_id
 from actors.contracts.view import kind_for_readers
 from actors.engines.scripted import tokens_of
 from tests.chaos.history import Entry
+from tests.chaos.receiver import OF_THE_TENANT, TENANT_EVENTS, place_of
 from tests.chaos.stories import answer, story
+from tests.chaos.told import Telling, told
 from tests.verify import said, verify
 
 ENDS = {
@@ -36,6 +39,9 @@ ENDS = {
     "hurry": {"completed", "expired", "aborted"},
 }
 """How a job may end, by how it was treated. No fault of a run may be seen in it."""
+
+ENDED_BY_FAULTS = (0, -signal.SIGKILL, -signal.SIGABRT)
+"""How a process ends that was told to stop, was killed, or had no memory left."""
 
 CLOCK_SLACK_S = 0.001
 """Engine and log are read off one clock; the log's is rounded to microseconds."""
@@ -56,6 +62,9 @@ class Figures:
     submits_unknown: int = 0
     readers: int = 0
     events_read: int = 0
+    deliveries: int = 0
+    delivery_attempts: int = 0
+    deliveries_doubled: int = 0
     violations: list[str] = field(default_factory=list)
 
     @property
@@ -83,7 +92,7 @@ def unlike(seen: Sequence[tuple[int, str, str]], log: Sequence[Record]) -> str:
 
 
 class Checker:
-    """Checks invariants I1 to I11, I15; each violation is one line that names the job."""
+    """Checks invariants I1 to I12, I15; each violation is one line that names the job."""
 
     def __init__(self, history: Iterable[Entry], logs: dict[str, list[Record]]) -> None:
         self._logs = logs
@@ -91,6 +100,7 @@ class Checker:
         for entry in history:
             self._by[entry.what].append(entry)
         self._wishes = {job_id(LOCAL, e.said["key"]): e for e in self._by["submit"] if e.said["kind"] in ENDS}
+        self._outcomes: dict[str, str] = {}
         self.figures = Figures()
 
     def check(self) -> Figures:
@@ -100,6 +110,7 @@ class Checker:
             self._job(job, log)
         self._engines(claims)
         self._readers()
+        self._webhooks()
         self._faults()
         return self.figures
 
@@ -135,6 +146,7 @@ class Checker:
             return
         outcome = next(r.event for r in log if isinstance(r.event, Outcome))
         f.outcomes[outcome.kind] += 1
+        self._outcomes[job] = outcome.kind
         f.tokens_needed += len(tokens_of(said(log, "fetch")))
         self._fencing(job, log)
         if (wish := self._wishes.get(job)) is None:
@@ -227,9 +239,28 @@ class Checker:
             if wrong := unlike(seen, self._logs.get(job, ())):
                 self._wrong("I8", job, f"the {entry.said['reader']} reader saw {wrong}")
 
+    def _webhooks(self) -> None:
+        """I12: everybody who had asked was told, always under one id, and nobody else."""
+        f, found = self.figures, told(self._by["hook"], dict(self._to_be_told()))
+        f.deliveries, f.delivery_attempts, f.deliveries_doubled = len(found.taken), found.attempts, found.doubled
+        for job, what in found.wrong:
+            self._wrong("I12", job, what)
+
+    def _to_be_told(self) -> Iterator[tuple[Telling, str]]:
+        """Where each job's end is to be told: at its own webhook, and at the tenant's, which wants some ends only."""
+        for job, kind in self._outcomes.items():
+            wish = self._wishes.get(job)
+            if wish and wish.said["told"]:
+                yield (place_of(wish.said["key"]), job), kind
+            if f"job.{kind}" in TENANT_EVENTS:
+                yield (OF_THE_TENANT, job), kind
+
     def _faults(self) -> None:
-        """I15: every fault that began was proven."""
+        """I15: every fault that began was proven, and nobody of the crew ended otherwise."""
         begun = Counter(e.said["name"] for e in self._by["fault"])
         self.figures.faults = Counter(e.said["name"] for e in self._by["fault.proven"])
         for name in begun - self.figures.faults:
             self._wrong("I15", name, "it was not proven to have happened")
+        for entry in self._by["member.ended"]:
+            if entry.said["code"] not in ENDED_BY_FAULTS:
+                self._wrong("I15", entry.said["post"], f"it ended by itself, with {entry.said['code']}")

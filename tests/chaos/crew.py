@@ -21,6 +21,7 @@ from actors.clock import Clock
 from actors.engines import EngineError
 from actors.runtime.replica import Replica
 from actors.runtime.settings import Settings
+from actors.webhooks import Webhooks
 from tests.chaos.history import Pen
 from tests.chaos.stories import Narrator, story
 from tests.chaos.wire import move_to
@@ -35,13 +36,19 @@ TOKEN_S = 0.01
 CONCURRENCY = 16
 CHECK_S = 0.5
 MEMORY_LEFT = 128 << 20
+PAUSES = (0.0, *(0.25 for _ in range(999)))
+"""After how many seconds webhooks are tried again: a run lasts for no days, and nothing is given up in it."""
+
+RECEIVERS = "127.0.0.0/8"
+"""Where the receivers of webhooks are."""
+
 BUDGET = Retry(attempts=3, crashes=1_000, first=0.05)
 """The faults of a run are no fault of its jobs: whatever is killed, none may die of it."""
 
 
 @dataclass(frozen=True)
 class Post:
-    """What one process of the crew does: a worker of a stage (`fetch`, `deliver`), the `front`, or the `clock`.
+    """What one process of the crew does: a worker of a stage (`fetch`, `deliver`), the `front`, `clock` or `webhooks`.
 
     It is in this network namespace, if one is named.
     """
@@ -66,6 +73,7 @@ class Post:
             data=self.folder / "data",
             ack_wait=ACK_WAIT_S,
             hang_after=HANG_AFTER_S,
+            egress_allow=RECEIVERS,
         )
 
 
@@ -84,13 +92,18 @@ async def _work(post: Post) -> None:
             async with listening(post.settings, port=post.port):
                 await stopped.wait()
         case "clock":
-            clock = Clock(post.settings, every=1.0)
-            running = asyncio.create_task(clock.run())
-            await asyncio.wait({running, asyncio.create_task(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
-            await clock.stop(1.0)
-            await running
+            await _run(Clock(post.settings, every=1.0), stopped)
+        case "webhooks":
+            await _run(Webhooks(post.settings, schedule=PAUSES), stopped)
         case stage:
             await _run_stage(post, stage, stopped)
+
+
+async def _run(actor: Clock | Webhooks, stopped: asyncio.Event) -> None:
+    running = asyncio.create_task(actor.run())
+    await asyncio.wait({running, asyncio.create_task(stopped.wait())}, return_when=asyncio.FIRST_COMPLETED)
+    await actor.stop(1.0)
+    await running
 
 
 async def _run_stage(post: Post, stage: str, stopped: asyncio.Event) -> None:

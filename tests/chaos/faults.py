@@ -175,6 +175,13 @@ class KillClock(Fault):
         return await _killed(scene.one_of("clock"))
 
 
+class KillWebhooks(Fault):
+    name = "the actor of webhooks killed"
+
+    async def strike(self, scene: Scene) -> str:
+        return await _killed(scene.one_of("webhooks"))
+
+
 class KillServer(Fault):
     name = "a server killed"
 
@@ -255,6 +262,7 @@ FAULTS: tuple[type[Fault], ...] = (
     DrainWorker,
     KillFront,
     KillClock,
+    KillWebhooks,
     KillLeader,
     FreezeServer,
     KillEveryWorker,

@@ -23,6 +23,8 @@ def table(figures: Figures) -> str:
         f"tokens computed / needed {figures.tokens_computed:,} / {figures.tokens_needed:,} = {figures.waste:.3f}",
         f"submissions {figures.submits:>17,}   without a clear answer {figures.submits_unknown:,}",
         f"readers {figures.readers:>21,}   events read {figures.events_read:,}",
+        f"webhooks taken {figures.deliveries:>14,}   of {figures.delivery_attempts:,} attempts, "
+        f"twice or more {figures.deliveries_doubled:,}",
         f"violations {len(figures.violations):>18,}",
         *(f"  {each}" for each in figures.violations[:MOST_SHOWN]),
     ]
@@ -44,6 +46,9 @@ def as_json(figures: Figures, **run: object) -> dict[str, Any]:
         "submissions_without_clear_answer": figures.submits_unknown,
         "readers": figures.readers,
         "events_read": figures.events_read,
+        "webhooks_taken": figures.deliveries,
+        "webhook_attempts": figures.delivery_attempts,
+        "webhooks_taken_twice": figures.deliveries_doubled,
         "violations": figures.violations,
     }
 

@@ -20,9 +20,11 @@ import pytest
 
 from actors.audit.replay import replay
 from actors.audit.verify import verify
+from actors.client import AsyncHeadrace
 from actors.contracts.events import Record
 from actors.contracts.subjects import LANES, Subject, facts
-from actors.journal import Journal
+from actors.journal import Journal, topology
+from actors.journal.hooks import Hooks
 from actors.journal.lag import stage_lag
 from actors.journal.server_config import free_ports, is_free
 from actors.journal.topology import ensure
@@ -32,8 +34,10 @@ from tests.chaos.crew import ACK_WAIT_S, Crew, Post
 from tests.chaos.faults import Scene, faults_for, misfortune
 from tests.chaos.history import Pen, read
 from tests.chaos.machine import Machine, this_machine
+from tests.chaos.receiver import receiving
 from tests.chaos.report import as_json, table
-from tests.chaos.users import User
+from tests.chaos.users import STUBBORN, User
+from tests.ledger import copied, until
 from tests.lossy import relay
 from tests.nats_servers import Servers
 
@@ -53,7 +57,8 @@ CALM_S = 120.0
 def posts(servers: Servers, far: str, machine: Machine, folder: Path) -> list[Post]:
     """Who is in the crew: two workers of each stage near the server and one far from it, two fronts, and a clock.
 
-    One more worker is in another network, where the machine can have one.
+    The actor of webhooks tells what becomes of jobs. One more worker is in another network, where the machine can have
+    one.
     """
 
     def post(name: str, role: str, *, urls: Sequence[str] = servers.urls, port: int = 0, namespace: str = "") -> Post:
@@ -66,6 +71,7 @@ def posts(servers: Servers, far: str, machine: Machine, folder: Path) -> list[Po
         *([post("fetch-abroad", "fetch", namespace=machine.wire.namespace)] if machine.wire else []),
         *(post(f"front-{port}", "front", port=port) for port in ports),
         post("clock", "clock"),
+        post("webhooks", "webhooks"),
     ]
 
 
@@ -94,10 +100,37 @@ async def calm(journal: Journal) -> None:
             await asyncio.sleep(0.2)
 
 
+async def all_told(journal: Journal) -> None:
+    """Wait until nobody is to be told of anything any more."""
+    hooks, last = Hooks(journal.signals), await journal.reader.newest(facts("*"))
+    assert last is not None
+
+    async def is_so() -> bool:
+        return await hooks.behind() == 0 and await hooks.waiting() == 0 and not await is_open(hooks)
+
+    await copied(journal, last.seq, within=CALM_S)
+    await until(is_so, within=CALM_S)
+
+
+async def is_open(hooks: Hooks) -> bool:
+    """Whether some delivery has not ended; one that a replica which lags does not show has not."""
+    position, found = 0, 0
+    while True:
+        page, last = await hooks.after(position)
+        if any(kept.delivery.due for kept in page):
+            return True
+        if last is None:
+            return found < await hooks.count()
+        position, found = last, found + len(page)
+
+
 @pytest.mark.chaos
 @pytest.mark.timeout(MINUTES * 60 + 600)
 @pytest.mark.parametrize("servers", ["r1", "r3"], indirect=True)
-async def test_no_promise_is_broken_while_everything_else_is(servers: Servers, tmp_path: Path) -> None:
+async def test_no_promise_is_broken_while_everything_else_is(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(topology, "ACK_WAIT_S", ACK_WAIT_S)  # of outcomes: so they come again as soon as jobs do
     rng, pen, over = Random(SEED), Pen(tmp_path), asyncio.Event()
     print(f"\nchaos for {MINUTES:g} minutes on {servers.replicas} server(s), SEED={SEED}")
     async with (
@@ -108,9 +141,14 @@ async def test_no_promise_is_broken_while_everything_else_is(servers: Servers, t
         if not (faults := faults_for(servers.replicas, machine, ASKED)):
             pytest.skip("nothing that was asked for makes sense on so many servers")
         await ensure(journal.signals, STAGES, replicas=servers.replicas, max_bytes=8 << 30, ack_wait=ACK_WAIT_S)
-        async with Crew(posts(servers, far.url, machine, tmp_path), pen) as crew:
+        async with (
+            receiving(pen, Random(SEED)) as receiver,
+            Crew(posts(servers, far.url, machine, tmp_path), pen) as crew,
+        ):
             urls = [f"http://127.0.0.1:{member.post.port}" for member in crew.of("front")]
-            users = [User(f"user-{n}", urls, pen, Random(rng.random())) for n in range(USERS)]
+            async with AsyncHeadrace(urls[0], patience=STUBBORN) as client:
+                await receiver.subscribe(client)
+            users = [User(f"user-{n}", urls, receiver.url, pen, Random(rng.random())) for n in range(USERS)]
             running = [asyncio.create_task(user.run(over)) for user in users]
             scene = Scene(servers, crew, far, machine, rng, pen)
             try:
@@ -120,6 +158,7 @@ async def test_no_promise_is_broken_while_everything_else_is(servers: Servers, t
             async with asyncio.timeout(CALM_S):
                 await asyncio.gather(*running)
             await calm(journal)
+            await all_told(journal)
         figures = Checker(read(tmp_path), await logs_of(journal)).check()
         figures.violations += await audited(journal)
     print(table(figures))
@@ -131,3 +170,4 @@ async def test_no_promise_is_broken_while_everything_else_is(servers: Servers, t
     assert set(figures.faults) == {fault.name for fault in faults}
     assert figures.outcomes["completed"] > figures.faults.total(), "hardly a job was done: nothing was shown"
     assert figures.lost_attempts > 0 or ASKED, "no fault cost anybody an attempt: nothing was shown"
+    assert 0 < figures.deliveries < figures.delivery_attempts, "every webhook was taken at once: nothing was shown"

@@ -12,6 +12,7 @@ from random import Random
 from actors.client import AsyncHeadrace, ClientError, Patience, Refused, Unavailable
 from actors.replies import Delta
 from tests.chaos.history import Pen
+from tests.chaos.receiver import place_of
 
 STUBBORN = Patience(tries=1_000, first=0.05, longest=0.5)
 """A user that waits for every answer, so that nothing is unknown at the end but what its connection hid."""
@@ -20,15 +21,18 @@ HASTY = Patience(tries=1)
 """A user that takes the first failure for an answer: what it submitted may be stored or not."""
 
 HURRY_S = 1
+TOLD = 0.5
+"""Of how many of its jobs a user is told by a webhook."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """One job: what is wanted, and how it is treated on the way."""
+    """One job: what is wanted, how it is treated on the way, and where to tell what becomes of it, if anywhere."""
 
     key: str
     text: str
     kind: str
+    webhook: str | None = None
 
     @property
     def input(self) -> dict[str, object]:
@@ -40,11 +44,12 @@ KINDS = ("plain",) * 14 + ("stumble", "cancel", "cancel", "hurry", "again", "twi
 
 
 class User:
-    """Submits one job after the other, and reads each to its end."""
+    """Submits one job after the other, and reads each to its end; of some it wants to be told at `told_at`, too."""
 
-    def __init__(self, name: str, urls: Sequence[str], pen: Pen, rng: Random) -> None:
+    def __init__(self, name: str, urls: Sequence[str], told_at: str, pen: Pen, rng: Random) -> None:
         self._name = name
         self._urls = list(urls)
+        self._told_at = told_at
         self._pen = pen
         self._rng = rng
 
@@ -57,7 +62,9 @@ class User:
                 if until.is_set():
                     return
                 kind = self._rng.choice(KINDS)
-                wish = Wish(f"{self._name}-{number}", f"{self._name} {number} {kind}", kind)
+                key = f"{self._name}-{number}"
+                webhook = self._told_at + place_of(key) if self._rng.random() < TOLD else None
+                wish = Wish(key, f"{self._name} {number} {kind}", kind, webhook)
                 at = self._rng.randrange(len(self._urls))
                 await self._one(wish, hasty[at] if kind == "hasty" else stubborn[at], stubborn[at - 1])
                 await asyncio.sleep(self._rng.uniform(0.0, 0.3))
@@ -79,10 +86,10 @@ class User:
         await asyncio.gather(*readers)
 
     async def _submit(self, wish: Wish, client: AsyncHeadrace) -> str | None:
-        self._pen.note("submit", key=wish.key, text=wish.text, kind=wish.kind)
+        self._pen.note("submit", key=wish.key, text=wish.text, kind=wish.kind, told=wish.webhook is not None)
         deadline = HURRY_S if wish.kind == "hurry" else None
         try:
-            accepted = await client.submit("errands", wish.input, key=wish.key, deadline=deadline)
+            accepted = await client.submit("errands", wish.input, key=wish.key, deadline=deadline, webhook=wish.webhook)
         except Unavailable as error:
             self._pen.note("submit.unknown", key=wish.key, kind=wish.kind, status=error.problem.status)
         except Refused as error:
