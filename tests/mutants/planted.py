@@ -17,6 +17,7 @@ class Mutant:
 
 
 WORKER = "tests/integration/test_worker"
+WEBHOOKS = "tests/integration/test_webhooks.py"
 TWO_WORKERS = f"{WORKER}_crashes.py::test_two_workers_given_one_delivery_ask_and_the_second_lets_go[write-r1]"
 
 MUTANTS = (
@@ -270,5 +271,73 @@ MUTANTS = (
         "        due = [lane for lane in self._lanes if self._passed[lane] >= LANE_TURN - 1]",
         "        due = list[Lane]()",
         "tests/integration/test_shares.py::test_no_lane_is_starved_by_those_that_go_first[r1]",
+    ),
+    Mutant(
+        "an outcome is acknowledged before its deliveries are stored",
+        "actors/herald.py",
+        """                left = await self._tell_all(journal, [record for record, _ in batch if record])
+""",
+        """                told = [record for record, _ in batch if record]
+                while batch:
+                    await outcomes.done(batch.pop()[1])
+                left = await self._tell_all(journal, told)
+""",
+        f"{WEBHOOKS}::test_what_an_actor_that_died_had_no_room_for_is_told_by_the_next",
+    ),
+    Mutant(
+        "what became of a delivery is stored over whatever is there",
+        "actors/journal/hooks.py",
+        "        return await self._put(known, delivery)",
+        """        newest = await self.get(*known.key)
+        return await self._put(newest or known, delivery)""",
+        f"{WEBHOOKS}::test_what_is_replayed_while_it_is_on_its_way_is_sent_once_more",
+    ),
+    Mutant(
+        "every attempt has a webhook-id of its own",
+        "actors/postman.py",
+        """            "webhook-id": delivery.id,
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": secrets.sign(delivery.id, delivery.body, now),
+""",
+        """            "webhook-id": (id := f"{delivery.id}{len(delivery.attempts)}"),
+            "webhook-timestamp": str(int(now.timestamp())),
+            "webhook-signature": secrets.sign(id, delivery.body, now),
+""",
+        f"{WEBHOOKS}::test_what_is_not_taken_is_tried_again_by_whoever_is_there_then_under_the_same_id",
+    ),
+    Mutant(
+        "an answer that is no 2xx counts as taken",
+        "actors/contracts/delivery.py",
+        "        return self.status is not None and 200 <= self.status < 300",
+        "        return self.status is not None and 200 <= self.status < 400",
+        "tests/unit/contracts/test_delivery.py::test_only_2xx_is_a_success",
+    ),
+    Mutant(
+        "a secret that was rotated away signs no more",
+        "actors/contracts/webhook.py",
+        "for one in self.each if one.until is None or one.until > now)",
+        "for one in self.each if one.until is None)",
+        f"{WEBHOOKS}::test_after_a_rotation_both_secrets_verify_until_the_old_one_ends",
+    ),
+    Mutant(
+        "a name's addresses are looked at, and the name is connected to",
+        "actors/http/egress.py",
+        "        [*others, last] = await self._addresses(host, port)",
+        "        others, last = [await self._addresses(host, port)][:0], host",
+        "tests/unit/http/test_egress.py::test_the_address_that_was_looked_at_is_the_one_that_is_connected_to",
+    ),
+    Mutant(
+        "410 disables no endpoint",
+        "actors/postman.py",
+        "            if delivery.url is not None or await _patiently(disable):",
+        "            if delivery.url is not None or disable:",
+        f"{WEBHOOKS}::test_an_endpoint_that_is_gone_is_disabled_and_nothing_more_is_sent_to_it",
+    ),
+    Mutant(
+        "there is always room for more of a tenant's deliveries",
+        "actors/postman.py",
+        "        return len(self._newest.get(tenant, ())) < MOST_OF_A_TENANT",
+        "        return True",
+        f"{WEBHOOKS}::test_a_tenant_whose_receivers_take_nothing_leaves_room_for_the_others",
     ),
 )
