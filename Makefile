@@ -17,7 +17,7 @@ help:
 	@echo 'make run       start everything, run a sample job, serve until Ctrl-C'
 	@echo '               PORT=8000  MODEL=<folder or hub name>  NATS_URL=<server>  DATA=./.headrace  ONCE=1'
 	@echo 'make test      every test, but those of make long'
-	@echo 'make long      the tests that start everything once more'
+	@echo 'make long      the tests that take long'
 	@echo 'make check     format, lint, types, layers, and the tests that need no engine'
 	@echo 'make chaos     everything goes wrong at once, for a while'
 	@echo '               MINUTES=10  SEED=<a number>  CUTS=10  READERS=2000  RESULT=<file for the figures, .json>'

@@ -174,6 +174,7 @@ async def test_a_server_without_an_audit_log_is_said_to_be_the_wrong_one(r1: Ser
     assert "there is no audit log here" in said.err
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_an_installation_signs_what_its_log_holds_in_its_data_folder(tmp_path: Path) -> None:
     async with EmbeddedServer(tmp_path / "nats") as server, Journal.open([server.url], "test") as journal:

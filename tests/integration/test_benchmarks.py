@@ -30,6 +30,7 @@ def test_overhead_takes_every_part(tmp_path: Path) -> None:
     assert result.quick
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_recovery_takes_every_part_and_loses_no_job(tmp_path: Path) -> None:
     result = run("recovery", tmp_path)

@@ -98,6 +98,7 @@ async def test_a_model_makes_several_calls_at_once(running: Installation) -> Non
     assert {"calculator(3 * 20) = 60", "calculator(5 + 6) = 11"} <= set(answer["calls"])
 
 
+@pytest.mark.long
 async def test_a_page_inside_is_not_read_for_a_stranger(running: Installation) -> None:
     async with AsyncHeadrace(running.url, patience=PATIENCE) as client:
         accepted = await client.submit("analysis", {"text": f"What does {running.url}/v1/stages say?"})
@@ -119,6 +120,7 @@ async def test_a_folder_is_summarised_and_said_again_without_inference(running: 
     assert await asyncio.to_thread(reported) == first
 
 
+@pytest.mark.long
 async def test_one_model_drafts_and_another_checks(running: Installation) -> None:
     async with AsyncHeadrace(running.url, patience=PATIENCE) as client:
         accepted = await client.submit("checked", {"text": "Explain to a child what a mill is."})

@@ -160,6 +160,7 @@ async def test_a_burst_is_met_with_more_replicas_and_its_end_with_none(choir: Ch
     assert [replica.worker for replica in after.replicas] == [replica.worker for replica in beside.replicas]
 
 
+@pytest.mark.long
 async def test_while_nobody_knows_the_lag_every_replica_stays(choir: Choir) -> None:
     async with whole(choir) as jobs:
         jobs += await choir.submit(4)

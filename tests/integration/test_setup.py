@@ -78,6 +78,7 @@ def project(tmp_path: Path) -> Project:
     return Project(tmp_path / "project")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(200)
 def test_a_second_run_does_nothing_and_a_changed_lock_begins_anew(project: Project) -> None:
     assert project.set_up()[0] == 0

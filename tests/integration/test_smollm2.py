@@ -10,6 +10,7 @@ import pytest
 from actors.engines import EngineError, smollm2
 
 
+@pytest.mark.long
 @pytest.mark.timeout(300)
 def test_the_small_model_is_prepared_once_and_can_hold_a_conversation(tmp_path: Path) -> None:
     said: list[str] = []

@@ -134,7 +134,7 @@ async def cancel_some(office: Office, jobs: list[Scribe], rng: Random) -> set[st
 
 
 @pytest.mark.timeout(120)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_every_job_has_one_outcome_through_any_weather(servers: Servers, seed: int) -> None:
     rng = Random(seed)
     async with opened(servers) as journal, office_on(journal) as office:
