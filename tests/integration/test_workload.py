@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from random import Random
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, cast
@@ -102,13 +104,21 @@ async def telling(journal: Journal) -> WorkerStatus:
                     return worker
 
 
+@asynccontextmanager
+async def drained(servers: Servers) -> AsyncIterator[None]:
+    """A worker of the stage, with no pull of it left at the server: what is posted next waits."""
+    async with running(servers, "recite") as (replica, _):
+        yield
+        await replica.stop(1.0)
+
+
 async def test_a_few_large_prompts_bring_up_more_replicas_than_as_many_small_ones(
     r1: Servers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADRACE_NATS_URL", r1.url)
     async with opened(r1) as journal, office_on(journal) as office:
         controller = Controller(journal)
-        async with running(r1, "recite"):
+        async with drained(r1):
             await recited(office, await post(office, SMALL))
             effort = (await telling(journal)).effort
             await controller.until(0, 0)
@@ -118,7 +128,7 @@ async def test_a_few_large_prompts_bring_up_more_replicas_than_as_many_small_one
         few = await controller.until(JOBS, 1)
         assert few.replicas == 1
         assert few.tokens_waiting == pytest.approx(JOBS * effort.tokens, rel=0.1)
-        async with running(r1, "recite"):
+        async with drained(r1):
             await recited(office, small)
         large = await post(office, LARGE)
         most = JOBS * (len(tokens_of(LARGE)) + len(tokens_of(SPEECH)))
@@ -126,7 +136,7 @@ async def test_a_few_large_prompts_bring_up_more_replicas_than_as_many_small_one
         assert many.replicas > 2, "before anything so large has run"
         assert many.reason.startswith("about ")
         assert "tokens wait" in many.reason
-        async with running(r1, "recite"):
+        async with drained(r1):
             await recited(office, large)
 
 
@@ -153,6 +163,14 @@ async def test_a_worker_says_about_how_many_tokens_are_still_before_it(
         assert replica.status().tokens_left == 0
 
 
+async def flowing(journal: Journal, queue: Queue, waiting: int) -> Flow:
+    """What goes through a queue, once so much waits: it may be stored a moment before its consumer counts it."""
+    async with asyncio.timeout(BACKSTOP_S):
+        while (flow := await flow_of(journal.signals, queue)).waiting != waiting:
+            pass
+        return flow
+
+
 def a_worker(name: str, **status: Any) -> WorkerStatus:
     return WorkerStatus(worker=name, stage="write", state="ready", **status)
 
@@ -169,7 +187,7 @@ async def test_who_cannot_say_counts_with_what_others_learnt_and_that_is_kept(jo
     assert await workload.look([], [of_before]) == Tokens(0, 200)
     handoff = Queue("write", "standard")
     await Scribe(journal.appender, new_address()).hand_off("write")
-    tokens = await workload.look([await flow_of(journal.signals, handoff)], [])
+    tokens = await workload.look([await flowing(journal, handoff, 1)], [])
     assert tokens
     assert tokens.waiting == pytest.approx(100, abs=50)
 
@@ -181,7 +199,7 @@ async def test_a_look_reads_few_of_those_that_wait_and_keeps_few_until_they_wait
         await Scribe(journal.appender, new_address()).hand_off("write", Note(text=short * (1 + n % 2)))
     reader, clock = CountingReader(journal.signals), itertools.count()
     sample = Sample(reader, Random(1), now=lambda: next(clock))
-    flow = await flow_of(journal.signals, queue)
+    flow = await flowing(journal, queue, 2 * KEPT)
     seen = list[list[int]]()
     for _ in range(40):
         before = reader.reads
@@ -205,7 +223,7 @@ async def test_every_queue_is_looked_into_and_all_that_waits_is_known_in_the_end
     await ensure_queue(journal.signals, shared, ack_wait=600.0)
     for address in (new_address(), new_address("batch", "a", 3), new_address("batch", "a", 3)):
         await Scribe(journal.appender, address).hand_off("write")
-    flows = [await flow_of(journal.signals, queue) for queue in (Queue("write", "standard"), shared)]
+    flows = [await flowing(journal, queue, n) for queue, n in ((Queue("write", "standard"), 1), (shared, 2))]
     sample = Sample(journal.reader, Random(1))
     async with asyncio.timeout(BACKSTOP_S):
         while len(await sample.sizes(flows)) < 3:
@@ -218,7 +236,7 @@ async def test_once_enough_are_known_new_ones_are_drawn_every_second(journal: Jo
         await Scribe(journal.appender, new_address()).hand_off("write")
     reader, now = CountingReader(journal.signals), 0.0
     sample = Sample(reader, Random(1), now=lambda: now)
-    flow = await flow_of(journal.signals, Queue("write", "standard"))
+    flow = await flowing(journal, Queue("write", "standard"), 2 * KEPT)
     while len(await sample.sizes([flow])) < KEPT:
         now += 0.2
     reads = reader.reads
@@ -237,7 +255,7 @@ async def test_after_large_hand_offs_no_more_are_read_for_a_while(journal: Journ
     now = 0.0
     reader = CountingReader(journal.signals)
     sample = Sample(reader, Random(1), now=lambda: now)
-    flow = await flow_of(journal.signals, Queue("write", "standard"))
+    flow = await flowing(journal, Queue("write", "standard"), 20)
     await sample.sizes([flow])
     reads = reader.reads
     assert reads
@@ -258,6 +276,6 @@ async def test_what_was_delivered_is_no_part_of_the_sample(journal: Journal) -> 
         (delivery,) = await puller.next()
     await Scribe(journal.appender, new_address()).hand_off("write")
     sample = Sample(journal.reader, Random(1))
-    (size,) = await sample.sizes([await flow_of(journal.signals, Queue("write", "standard"))])
+    (size,) = await sample.sizes([await flowing(journal, Queue("write", "standard"), 1)])
     assert size < len(delivery.record.data)
     await puller.close()
