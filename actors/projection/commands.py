@@ -78,6 +78,8 @@ def rebuild(
     """
     from actors.projection.table import Table
 
+    if not data.is_dir():  # a mistyped name is to leave nothing behind
+        raise typer.BadParameter(f"there is no folder {data}", param_hint="--data")
     Table(data).begin_anew()
     typer.echo("the list begins anew; the installation on this folder fills it, when it runs", err=True)
 
