@@ -228,7 +228,7 @@ async def ensure(
 ) -> None:
     """Make what is missing and update what differs; safe to do again, and by several processes at once.
 
-    Raises NoMoreQueues.
+    Raises NoMoreQueues for a stage that finds no room; a share that finds none in a stage is gone without.
     """
     await _ensure_stream(link, jobs_stream(replicas=replicas, max_bytes=max_bytes))
     await _ensure_stream(link, audit_stream(replicas=replicas, max_bytes=audit_max_bytes))
@@ -236,11 +236,24 @@ async def ensure(
     await ensure_settings(link, replicas=replicas)
     await ensure_hooks(link, replicas=replicas)
     wanted = list(stages)
-    # A new stage has to be there for every share: a job of an older version may come to it before any new job does.
+    for queue in plain_queues(wanted):
+        await ensure_queue(link, queue, ack_wait=ack_wait)
+    await _ensure_shares(link, wanted, ack_wait=ack_wait)
+
+
+async def _ensure_shares(link: Link, stages: Iterable[str], *, ack_wait: float) -> None:
+    """Let these stages be there for every share: a job of an older version may come to one before any new job does."""
     known = await _patiently(partial(queues, link), "the names of the queues")
     shared = sorted({(queue.lane, queue.share) for queue in known if queue.share})
-    for queue in (*plain_queues(wanted), *(Queue(stage, *place) for stage in wanted for place in shared)):
-        await ensure_queue(link, queue, ack_wait=ack_wait)
+    missing = list[NoMoreQueues]()
+    for queue in (Queue(stage, *place) for stage in stages for place in shared):
+        try:
+            await ensure_queue(link, queue, ack_wait=ack_wait)
+        except NoMoreQueues as error:  # one stage's shares are no reason to be without the log
+            missing.append(error)
+    if missing:
+        fields = {"action": "no_more_queues", "missing": len(missing), "reason": str(missing[0])}
+        log.error("some stages go without the queues of some shares", extra=fields)
 
 
 async def ensure_settings(link: Link, *, replicas: int = 1) -> None:

@@ -83,6 +83,10 @@ async def test_jobs_for_whose_share_there_is_no_room_wait_in_the_lane_itself(
         said = await actions.next("no_more_queues")
     assert "the queue polish-batch-02" in said["reason"]
     assert await share("a") == 1
+    with watched_actions() as actions:  # who starts now finds a share that not every stage has a queue in
+        await ensure(journal.signals, STAGES)
+        said = await actions.next("no_more_queues")
+    assert "the queue polish-batch-02" in said["reason"]
     monkeypatch.undo()
     await ensure(journal.signals, ["write"])
     assert await share("b") == 2
