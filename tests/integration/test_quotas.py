@@ -143,7 +143,6 @@ async def test_a_first_job_of_a_tenant_is_answered_in_time_though_nobody_can_mak
         await r1.kill()
         answer = await http.post(RECITAL, json=GO | {"lane": "batch"}, headers=headers)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-        assert "which makes no second job" in answer.json()["detail"]
         await r1.start()
 
 
