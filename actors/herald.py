@@ -79,7 +79,7 @@ class Herald:
                     await journal.wait_until_up()
                     await until_there(journal, replicas)
                     continue
-                left = await self._tell_all(journal, [record for record, _ in batch if record])
+                left = await self._tell_all(journal, replicas, [record for record, _ in batch if record])
                 while batch:
                     record, ack = batch.pop()
                     await (outcomes.again(ack, ASIDE_S) if record in left else outcomes.done(ack))
@@ -101,7 +101,7 @@ class Herald:
                 await outcomes.again(ack, CROWDED_S)
         return fitting
 
-    async def _tell_all(self, journal: Journal, records: Sequence[Record]) -> list[Record]:
+    async def _tell_all(self, journal: Journal, replicas: int, records: Sequence[Record]) -> list[Record]:
         """Tell them, however long that takes; those that could not even be told, through a bug of ours."""
         pause, left = FIRST_PAUSE_S, list(records)
         while True:
@@ -112,6 +112,7 @@ class Herald:
                 return left
             except Unanswered as error:
                 log.warning("deliveries wait", extra={"action": "deliveries_wait", "reason": str(error)})
+            await until_there(journal, replicas)
             await asyncio.sleep(pause)
             pause = min(pause * 2, LONGEST_PAUSE_S)
 

@@ -275,12 +275,12 @@ MUTANTS = (
     Mutant(
         "an outcome is acknowledged before its deliveries are stored",
         "actors/herald.py",
-        """                left = await self._tell_all(journal, [record for record, _ in batch if record])
+        """                left = await self._tell_all(journal, replicas, [record for record, _ in batch if record])
 """,
         """                told = [record for record, _ in batch if record]
                 while batch:
                     await outcomes.done(batch.pop()[1])
-                left = await self._tell_all(journal, told)
+                left = await self._tell_all(journal, replicas, told)
 """,
         f"{WEBHOOKS}::test_what_an_actor_that_died_had_no_room_for_is_told_by_the_next",
     ),
